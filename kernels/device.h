@@ -1,0 +1,83 @@
+// The seam between the engine and the arithmetic: memory, copies, and one method an op.
+//
+// A Device belongs to one thread (the engine's) from construction on. On CUDA, ops and Upload /
+// Copy / Zero are queued on one stream and run in the order of the calls; Download and Synchronize
+// wait. On the CPU everything is done on return. Ops neither allocate nor synchronise. Pointers in
+// args are device pointers. What an args struct states as its limits is checked; breaking it ends
+// the process, as does any CUDA error.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "kernels/activation.h"
+#include "kernels/dtype.h"
+#include "kernels/gated_chunk.h"
+#include "kernels/gated_step.h"
+#include "kernels/gather_rows.h"
+#include "kernels/linear.h"
+#include "kernels/log_gate.h"
+#include "kernels/logprobs.h"
+#include "kernels/rms_norm.h"
+#include "kernels/sample.h"
+#include "kernels/short_conv.h"
+#include "kernels/swiglu.h"
+#include "kernels/token_counts.h"
+
+namespace sluice {
+
+enum class DeviceKind : uint8_t { kCpu, kCuda };
+
+class Device {
+ public:
+  Device() = default;
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+  virtual ~Device() = default;
+
+  virtual DeviceKind kind() const = 0;
+  // For people: "cpu (AMD EPYC 9B14, 2 threads, AVX-512 bf16)", "cuda:0 (NVIDIA H100, 79.2 GiB)".
+  virtual std::string Description() const = 0;
+  // Memory that could be taken now.
+  virtual int64_t FreeBytes() const = 0;
+  // What activations are stored in when weights are `weights`: CPU float32, CUDA as the weights.
+  virtual DType ActivationType(DType weights) const = 0;
+
+  // 256-aligned, or null if there is not that much. Taken at start, given back at the end.
+  virtual void* Allocate(int64_t bytes) = 0;
+  virtual void Free(void* data) = 0;
+  // Copies from the host. The source may be reused on return.
+  virtual void Upload(void* to, const void* from_host, int64_t bytes) = 0;
+  // Copies to the host once everything queued before is done, and waits for it.
+  virtual void Download(void* to_host, const void* from, int64_t bytes) = 0;
+  virtual void Copy(void* to, const void* from, int64_t bytes) = 0;
+  virtual void Zero(void* to, int64_t bytes) = 0;
+  virtual void Synchronize() = 0;
+
+  virtual void GatherRows(const GatherRowsArgs& args) = 0;
+  virtual void RmsNorm(const RmsNormArgs& args) = 0;
+  virtual void Linear(const LinearArgs& args) = 0;
+  virtual void ShortConv(const ShortConvArgs& args) = 0;
+  virtual void LogGate(const LogGateArgs& args) = 0;
+  virtual void Activate(const ActivationArgs& args) = 0;
+  virtual void GatedStep(const GatedStepArgs& args) = 0;
+  virtual int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t chunks) const = 0;
+  virtual void GatedChunk(const GatedChunkArgs& args) = 0;
+  virtual void SwiGlu(const SwiGluArgs& args) = 0;
+  virtual void MarkPrompt(const MarkPromptArgs& args) = 0;
+  virtual void Sample(const SampleArgs& args) = 0;
+  virtual void Logprobs(const LogprobsArgs& args) = 0;
+};
+
+// `threads`: at least 1.
+std::unique_ptr<Device> CreateCpuDevice(int32_t threads);
+
+// Null with a reason in `*error` if this build has no CUDA, or there is no such GPU, or it is too
+// old (compute capability below 8.0).
+std::unique_ptr<Device> CreateCudaDevice(int32_t ordinal, std::string* error);
+
+// Number of GPUs that CreateCudaDevice could open; 0 in a build without CUDA.
+int32_t CudaDeviceCount();
+
+}  // namespace sluice

@@ -1,0 +1,19 @@
+# What every target of ours is compiled with. Warnings are errors; generated code links sluice_language alone.
+add_library(sluice_language INTERFACE)
+target_include_directories(sluice_language INTERFACE ${PROJECT_SOURCE_DIR})
+# CMake 3.25 knows no cuda_std_20 for nvcc 13, so CUDA gets the flag by hand.
+target_compile_options(sluice_language INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-std=c++20>
+  $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
+if(SLUICE_SANITIZE)
+  target_compile_options(sluice_language INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${SLUICE_SANITIZE} -fno-omit-frame-pointer
+      -fno-sanitize-recover=all -g1>)
+  target_link_options(sluice_language INTERFACE -fsanitize=${SLUICE_SANITIZE})
+endif()
+
+add_library(sluice_options INTERFACE)
+target_link_libraries(sluice_options INTERFACE sluice_language)
+target_compile_options(sluice_options INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Werror -Wshadow -Wno-missing-field-initializers>
+  $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror>)
