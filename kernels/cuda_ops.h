@@ -1,0 +1,44 @@
+// The ops of the CUDA device, one function each: they check the limits that the op's header states
+// and queue kernels on `stream`. None allocates, synchronises or touches the host, so all of them
+// can be captured into a graph.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kernels/activation.h"
+#include "kernels/gated_chunk.h"
+#include "kernels/gated_step.h"
+#include "kernels/gather_rows.h"
+#include "kernels/log_gate.h"
+#include "kernels/logprobs.h"
+#include "kernels/rms_norm.h"
+#include "kernels/sample.h"
+#include "kernels/short_conv.h"
+#include "kernels/swiglu.h"
+#include "kernels/token_counts.h"
+
+namespace sluice {
+
+void ActivateCuda(const ActivationArgs& args, cudaStream_t stream);
+void GatedChunkCuda(const GatedChunkArgs& args, cudaStream_t stream);
+int64_t GatedChunkCudaWorkspaceBytes(const GatedShape& shape, int32_t chunks);
+void GatedStepCuda(const GatedStepArgs& args, cudaStream_t stream);
+void GatherRowsCuda(const GatherRowsArgs& args, cudaStream_t stream);
+void LogGateCuda(const LogGateArgs& args, cudaStream_t stream);
+void LogprobsCuda(const LogprobsArgs& args, cudaStream_t stream);
+void MarkPromptCuda(const MarkPromptArgs& args, cudaStream_t stream);
+void RmsNormCuda(const RmsNormArgs& args, cudaStream_t stream);
+void SampleCuda(const SampleArgs& args, cudaStream_t stream);
+void ShortConvCuda(const ShortConvArgs& args, cudaStream_t stream);
+void SwiGluCuda(const SwiGluArgs& args, cudaStream_t stream);
+
+// Whether this build holds machine code for the current GPU: cudaSuccess if so.
+cudaError_t CudaKernelImageError();
+
+inline bool IsAligned16(const void* pointer) {
+  return reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
+}
+
+}  // namespace sluice
