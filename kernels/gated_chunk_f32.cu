@@ -1,0 +1,286 @@
+// The chunkwise form in float32, for checkpoints in float32 and for exactness: plain sums, not
+// built for speed.
+#include "kernels/cuda_check.h"
+#include "kernels/gated_chunk.cuh"
+#include "kernels/pack.cuh"
+#include "kernels/reduce.cuh"
+
+namespace sluice {
+namespace {
+
+constexpr int kThreads = 256;
+
+struct Indices {
+  int64_t head;  // of [chunk, head]
+  int64_t kv;    // of [chunk, kv head]
+  int kv_head;
+};
+
+__device__ Indices IndicesOf(const GatedShape& s, int64_t chunk, int head) {
+  const int kv_head = head / (s.heads / s.kv_heads);
+  return {chunk * s.heads + head, chunk * s.kv_heads + kv_head, kv_head};
+}
+
+// Grid: (chunks, heads). A thread walks the rows of a channel: down for the queries, up for the
+// keys, so that a decay is the exponential of a sum without cancellation.
+__global__ __launch_bounds__(kThreads) void DecayKernel(const __grid_constant__ ChunkParams p) {
+  const GatedShape& s = p.args.shape;
+  const GatedOperands& op = p.args.operands;
+  const int head = blockIdx.y;
+  const Indices at = IndicesOf(s, blockIdx.x, head);
+  const bool writes_keys = head % (s.heads / s.kv_heads) == 0;
+  const ChunkSpan span = p.args.chunks[blockIdx.x];
+  const int64_t g_stride = int64_t{s.kv_heads} * s.key_dim;
+  for (int c = threadIdx.x; c < s.key_dim; c += kThreads) {
+    const int64_t kv_channel = int64_t{at.kv_head} * s.key_dim + c;
+    const float* const g = op.log_decay + span.row * g_stride + kv_channel;
+    const float* const q =
+        static_cast<const float*>(op.q) + span.row * op.q_stride + int64_t{head} * s.key_dim + c;
+    float* const query = static_cast<float*>(p.buffers.query) + at.head * kChunk * s.key_dim + c;
+    float sum = 0.0F;
+    for (int i = 0; i < span.length; ++i) {
+      sum += g[i * g_stride];
+      query[int64_t{i} * s.key_dim] = q[i * op.q_stride] * expf(sum) * s.scale;
+    }
+    if (!writes_keys) continue;
+    p.buffers.decay[at.kv * s.key_dim + c] = expf(sum);
+    const float* const k = static_cast<const float*>(op.k) + span.row * op.k_stride + kv_channel;
+    float* const key = static_cast<float*>(p.buffers.key) + at.kv * kChunk * s.key_dim + c;
+    sum = 0.0F;
+    for (int i = span.length - 1; i >= 0; --i) {
+      key[int64_t{i} * s.key_dim] = k[i * op.k_stride] * expf(sum);
+      sum += g[i * g_stride];
+    }
+  }
+}
+
+constexpr int kSlice = 32;                 // channels of K in shared memory
+constexpr int kSplit = kThreads / kChunk;  // threads that share a key
+constexpr int kOwn = kSlice / kSplit;      // channels of a thread
+
+// Grid: (chunks, heads). A thread holds 8 channels of one key and walks down the rows: the key
+// decays by each row's gate, so no exponent of a difference is formed.
+__global__ __launch_bounds__(kThreads) void AttentionKernel(const __grid_constant__ ChunkParams p) {
+  __shared__ float gate[kChunk][kSlice];
+  __shared__ float query[kChunk][kSlice];
+  __shared__ float attention[kChunk][kChunk + 1];
+  const GatedShape& s = p.args.shape;
+  const GatedOperands& op = p.args.operands;
+  const int head = blockIdx.y;
+  const Indices at = IndicesOf(s, blockIdx.x, head);
+  const ChunkSpan span = p.args.chunks[blockIdx.x];
+  const int j = threadIdx.x / kSplit;
+  const int own = threadIdx.x % kSplit * kOwn;
+  const float* const q =
+      static_cast<const float*>(op.q) + span.row * op.q_stride + int64_t{head} * s.key_dim;
+  const float* const k =
+      static_cast<const float*>(op.k) + span.row * op.k_stride + int64_t{at.kv_head} * s.key_dim;
+  const float* const g = op.log_decay + (int64_t{span.row} * s.kv_heads + at.kv_head) * s.key_dim;
+  const int64_t g_stride = int64_t{s.kv_heads} * s.key_dim;
+
+  for (int i = threadIdx.x; i < kChunk * kChunk; i += kThreads) {
+    attention[i / kChunk][i % kChunk] = 0.0F;
+  }
+  for (int c0 = 0; c0 < s.key_dim; c0 += kSlice) {
+    __syncthreads();
+    for (int i = threadIdx.x; i < kChunk * kSlice; i += kThreads) {
+      const int row = i / kSlice;
+      const int c = c0 + i % kSlice;
+      const bool valid = row < span.length && c < s.key_dim;
+      gate[row][i % kSlice] = valid ? expf(g[row * g_stride + c]) : 1.0F;
+      query[row][i % kSlice] = valid ? q[row * op.q_stride + c] : 0.0F;
+    }
+    float key[kOwn];
+#pragma unroll
+    for (int c = 0; c < kOwn; ++c) {
+      const bool valid = j < span.length && c0 + own + c < s.key_dim;
+      key[c] = valid ? k[j * op.k_stride + c0 + own + c] : 0.0F;
+    }
+    __syncthreads();
+    for (int i = 0; i < span.length; ++i) {
+      float sum = 0.0F;
+#pragma unroll
+      for (int c = 0; c < kOwn; ++c) {
+        if (i > j) key[c] *= gate[i][own + c];
+        sum = fmaf(query[i][own + c], key[c], sum);
+      }
+#pragma unroll
+      for (int offset = 1; offset < kSplit; offset *= 2) {
+        sum += __shfl_xor_sync(kAllLanes, sum, offset);
+      }
+      if (own == 0 && i >= j) attention[i][j] += sum;
+    }
+  }
+  __syncthreads();
+  float* const out = static_cast<float*>(p.buffers.attention) + at.head * kChunk * kChunk;
+  for (int i = threadIdx.x; i < kChunk * kChunk; i += kThreads) {
+    out[i] = attention[i / kChunk][i % kChunk] * s.scale;
+  }
+}
+
+constexpr int kTileV = 64;                  // columns of a block
+constexpr int kTileK = 32;                  // rows of S of a block
+constexpr int kSplitV = kThreads / kTileV;  // threads that share a column
+constexpr int kOwnK = kTileK / kSplitV;     // rows of S of a thread
+
+// Grid: (tiles of K x tiles of V, kv heads, segments). A thread holds 8 rows of one column of the
+// state and walks the segment's chunks.
+__global__ __launch_bounds__(kThreads) void StatesKernel(const __grid_constant__ ChunkParams p) {
+  __shared__ __align__(16) float key[kChunk][kTileK];
+  __shared__ float value[kChunk][kTileV];
+  const GatedShape& s = p.args.shape;
+  const GatedOperands& op = p.args.operands;
+  const Segment segment = p.args.segments[blockIdx.z];
+  const int kv_head = blockIdx.y;
+  const int key_blocks = (s.key_dim + kTileK - 1) / kTileK;
+  const int key0 = blockIdx.x % key_blocks * kTileK;
+  const int value0 = blockIdx.x / key_blocks * kTileV;
+  const int column = value0 + threadIdx.x % kTileV;
+  const int own = threadIdx.x / kTileV * kOwnK;
+  const int64_t state_size = int64_t{s.key_dim} * s.value_dim;
+  float* const slot = op.states + segment.slot * op.slot_stride + kv_head * state_size;
+
+  float state[kOwnK];
+#pragma unroll
+  for (int c = 0; c < kOwnK; ++c) {
+    const bool valid = column < s.value_dim && key0 + own + c < s.key_dim;
+    state[c] = valid ? slot[int64_t{key0 + own + c} * s.value_dim + column] : 0.0F;
+  }
+  const int chunk_count = ChunkCount(segment.position, segment.length);
+  for (int n = 0; n < chunk_count; ++n) {
+    const ChunkSpan span = p.args.chunks[segment.first_chunk + n];
+    const int64_t kv = int64_t{segment.first_chunk + n} * s.kv_heads + kv_head;
+    const float* const keys = static_cast<const float*>(p.buffers.key) + kv * kChunk * s.key_dim;
+    const float* const values =
+        static_cast<const float*>(op.v) + span.row * op.v_stride + int64_t{kv_head} * s.value_dim;
+    __syncthreads();
+    for (int i = threadIdx.x; i < kChunk * kTileK; i += kThreads) {
+      const int row = i / kTileK;
+      const int c = key0 + i % kTileK;
+      const bool valid = row < span.length && c < s.key_dim;
+      key[row][i % kTileK] = valid ? keys[int64_t{row} * s.key_dim + c] : 0.0F;
+    }
+    for (int i = threadIdx.x; i < kChunk * kTileV; i += kThreads) {
+      const int row = i / kTileV;
+      const int v = value0 + i % kTileV;
+      const bool valid = row < span.length && v < s.value_dim;
+      value[row][i % kTileV] = valid ? values[row * op.v_stride + v] : 0.0F;
+    }
+    __syncthreads();
+    float* const before = static_cast<float*>(p.buffers.state) + kv * state_size;
+#pragma unroll
+    for (int c = 0; c < kOwnK; ++c) {
+      if (column >= s.value_dim || key0 + own + c >= s.key_dim) continue;
+      before[int64_t{key0 + own + c} * s.value_dim + column] = state[c];
+      state[c] *= p.buffers.decay[kv * s.key_dim + key0 + own + c];
+    }
+    for (int row = 0; row < span.length; ++row) {
+      const float v = value[row][threadIdx.x % kTileV];
+#pragma unroll
+      for (int c = 0; c < kOwnK; ++c) state[c] = fmaf(key[row][own + c], v, state[c]);
+    }
+  }
+#pragma unroll
+  for (int c = 0; c < kOwnK; ++c) {
+    if (column >= s.value_dim || key0 + own + c >= s.key_dim) continue;
+    slot[int64_t{key0 + own + c} * s.value_dim + column] = state[c];
+  }
+}
+
+constexpr int kOwnRows = kChunk / kSplitV;  // rows of the output of a thread
+
+// left [rows, depth] times the block's column of right.
+struct Product {
+  const float* left;
+  int64_t left_stride;
+  const float* right;  // this thread's column
+  int64_t right_stride;
+  int rows;
+  int depth;
+};
+
+// sum[i] += the product's row 16 * (thread / kTileV) + i. All threads take part.
+__device__ void AddProduct(const Product& product, bool column_valid, float (*left)[kTile + 1],
+                           float (&sum)[kOwnRows]) {
+  const int row0 = threadIdx.x / kTileV * kOwnRows;
+  for (int c0 = 0; c0 < product.depth; c0 += kTile) {
+    __syncthreads();
+    for (int i = threadIdx.x; i < kChunk * kTile; i += kThreads) {
+      const int row = i / kTile;
+      const int c = c0 + i % kTile;
+      const bool valid = row < product.rows && c < product.depth;
+      left[row][i % kTile] = valid ? product.left[row * product.left_stride + c] : 0.0F;
+    }
+    __syncthreads();
+#pragma unroll
+    for (int c = 0; c < kTile; ++c) {
+      const bool valid = column_valid && c0 + c < product.depth;
+      const float x = valid ? product.right[(c0 + c) * product.right_stride] : 0.0F;
+#pragma unroll
+      for (int i = 0; i < kOwnRows; ++i) sum[i] = fmaf(left[row0 + i][c], x, sum[i]);
+    }
+  }
+}
+
+// Grid: (chunks x tiles of V, heads). A thread owns 16 rows of one column of the output.
+__global__ __launch_bounds__(kThreads) void OutputKernel(const __grid_constant__ ChunkParams p) {
+  __shared__ float left[kChunk][kTile + 1];
+  const GatedShape& s = p.args.shape;
+  const GatedOperands& op = p.args.operands;
+  const int value_blocks = (s.value_dim + kTileV - 1) / kTileV;
+  const int chunk = blockIdx.x / value_blocks;
+  const int column = blockIdx.x % value_blocks * kTileV + threadIdx.x % kTileV;
+  const bool valid = column < s.value_dim;
+  const int head = blockIdx.y;
+  const Indices at = IndicesOf(s, chunk, head);
+  const ChunkSpan span = p.args.chunks[chunk];
+
+  Product queries;  // times the state before the chunk
+  queries.left = static_cast<const float*>(p.buffers.query) + at.head * kChunk * s.key_dim;
+  queries.left_stride = s.key_dim;
+  queries.right =
+      static_cast<const float*>(p.buffers.state) + at.kv * s.key_dim * s.value_dim + column;
+  queries.right_stride = s.value_dim;
+  queries.rows = span.length;
+  queries.depth = s.key_dim;
+  Product attention;  // times the chunk's values
+  attention.left = static_cast<const float*>(p.buffers.attention) + at.head * kChunk * kChunk;
+  attention.left_stride = kChunk;
+  attention.right = static_cast<const float*>(op.v) + span.row * op.v_stride +
+                    int64_t{at.kv_head} * s.value_dim + column;
+  attention.right_stride = op.v_stride;
+  attention.rows = span.length;
+  attention.depth = span.length;
+  float sum[kOwnRows] = {};
+  AddProduct(queries, valid, left, sum);
+  AddProduct(attention, valid, left, sum);
+
+  if (!valid) return;
+  float* const out =
+      static_cast<float*>(op.out) + (int64_t{span.row} * s.heads + head) * s.value_dim + column;
+  const int row0 = threadIdx.x / kTileV * kOwnRows;
+#pragma unroll
+  for (int i = 0; i < kOwnRows; ++i) {
+    if (row0 + i >= span.length) return;
+    out[int64_t{row0 + i} * s.heads * s.value_dim] = sum[i];
+  }
+}
+
+}  // namespace
+
+void GatedChunkFloat32(const ChunkParams& params, cudaStream_t stream) {
+  const GatedShape& s = params.args.shape;
+  const int chunks = params.args.chunk_count;
+  DecayKernel<<<dim3(chunks, s.heads), kThreads, 0, stream>>>(params);
+  SLUICE_CUDA_CHECK(cudaGetLastError());
+  AttentionKernel<<<dim3(chunks, s.heads), kThreads, 0, stream>>>(params);
+  SLUICE_CUDA_CHECK(cudaGetLastError());
+  const int value_blocks = (s.value_dim + kTileV - 1) / kTileV;
+  const int tiles = (s.key_dim + kTileK - 1) / kTileK * value_blocks;
+  StatesKernel<<<dim3(tiles, s.kv_heads, params.args.segment_count), kThreads, 0, stream>>>(params);
+  SLUICE_CUDA_CHECK(cudaGetLastError());
+  OutputKernel<<<dim3(chunks * value_blocks, s.heads), kThreads, 0, stream>>>(params);
+  SLUICE_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace sluice
