@@ -1,0 +1,110 @@
+#include "kernels/linear_cuda.h"
+
+#include "kernels/check.h"
+#include "kernels/cuda_check.h"
+#include "kernels/cuda_ops.h"
+
+#define SLUICE_CUBLAS_CHECK(expression)                                     \
+  do {                                                                      \
+    const cublasStatus_t sluice_cublas_status = (expression);               \
+    if (sluice_cublas_status != CUBLAS_STATUS_SUCCESS) {                    \
+      ::sluice::CheckFailed(__FILE__, __LINE__, #expression,                \
+                            cublasLtGetStatusString(sluice_cublas_status)); \
+    }                                                                       \
+  } while (false)
+
+namespace sluice {
+namespace {
+
+constexpr size_t kWorkspaceBytes = size_t{32} << 20;
+constexpr uint32_t kAlignment = 16;  // bytes: x and y may be columns of a wider matrix
+
+cudaDataType_t CudaType(DType dtype) {
+  SLUICE_CHECK(dtype == DType::kFloat32 || dtype == DType::kBFloat16);
+  return dtype == DType::kFloat32 ? CUDA_R_32F : CUDA_R_16BF;
+}
+
+template <typename T>
+void SetPreference(cublasLtMatmulPreference_t preference,
+                   cublasLtMatmulPreferenceAttributes_t attribute, T value) {
+  SLUICE_CUBLAS_CHECK(
+      cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)));
+}
+
+}  // namespace
+
+std::unique_ptr<LinearCuda> LinearCuda::Create() {
+  void* workspace = nullptr;
+  if (cudaMalloc(&workspace, kWorkspaceBytes) != cudaSuccess) {
+    (void)cudaGetLastError();
+    return nullptr;
+  }
+  cublasLtHandle_t handle = nullptr;
+  if (cublasLtCreate(&handle) != CUBLAS_STATUS_SUCCESS) {
+    SLUICE_CUDA_CHECK(cudaFree(workspace));
+    return nullptr;
+  }
+  return std::unique_ptr<LinearCuda>(new LinearCuda(handle, workspace));
+}
+
+LinearCuda::~LinearCuda() {
+  SLUICE_CUBLAS_CHECK(cublasLtDestroy(handle_));
+  SLUICE_CUDA_CHECK(cudaFree(workspace_));
+}
+
+// The library counts by columns: y^T [N, M] = weight^T^T x^T, each of our rows a column.
+LinearCuda::Plan LinearCuda::MakePlan(const Shape& shape) const {
+  Plan plan;
+  SLUICE_CUBLAS_CHECK(cublasLtMatmulDescInit(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+  const cublasOperation_t transpose = CUBLAS_OP_T;
+  SLUICE_CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(&plan.product, CUBLASLT_MATMUL_DESC_TRANSA,
+                                                     &transpose, sizeof(transpose)));
+  const cudaDataType_t x_type = CudaType(shape.x_dtype);
+  const cudaDataType_t y_type = CudaType(shape.y_dtype);
+  SLUICE_CUBLAS_CHECK(
+      cublasLtMatrixLayoutInit(&plan.weight, x_type, shape.in_dim, shape.out_dim, shape.in_dim));
+  SLUICE_CUBLAS_CHECK(
+      cublasLtMatrixLayoutInit(&plan.x, x_type, shape.in_dim, shape.rows, shape.x_stride));
+  SLUICE_CUBLAS_CHECK(
+      cublasLtMatrixLayoutInit(&plan.y, y_type, shape.out_dim, shape.rows, shape.y_stride));
+
+  cublasLtMatmulPreferenceOpaque_t preference;
+  SLUICE_CUBLAS_CHECK(cublasLtMatmulPreferenceInit(&preference));
+  SetPreference(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kWorkspaceBytes});
+  SetPreference(&preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, kAlignment);
+  SetPreference(&preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, kAlignment);
+  SetPreference(&preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, kAlignment);
+  SetPreference(&preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, kAlignment);
+  cublasLtMatmulHeuristicResult_t found;
+  int count = 0;
+  SLUICE_CUBLAS_CHECK(cublasLtMatmulAlgoGetHeuristic(handle_, &plan.product, &plan.weight, &plan.x,
+                                                     &plan.y, &plan.y, &preference, 1, &found,
+                                                     &count));
+  SLUICE_CHECK(count == 1);
+  plan.algorithm = found.algo;
+  return plan;
+}
+
+void LinearCuda::Run(const LinearArgs& args, cudaStream_t stream) {
+  SLUICE_CHECK(args.rows >= 0 && args.in_dim > 0 && args.out_dim > 0);
+  SLUICE_CHECK(args.in_dim % 8 == 0 && args.out_dim % 8 == 0);
+  SLUICE_CHECK(args.x_dtype == args.weight_dtype);
+  SLUICE_CHECK(args.y_dtype == args.x_dtype || args.y_dtype == DType::kFloat32);
+  SLUICE_CHECK(args.x_stride >= args.in_dim && args.y_stride >= args.out_dim);
+  SLUICE_CHECK(args.x_stride % 8 == 0 && args.y_stride % 8 == 0);
+  SLUICE_CHECK(IsAligned16(args.x) && IsAligned16(args.weight) && IsAligned16(args.y));
+  if (args.rows == 0) return;
+
+  const Shape shape{args.rows,     args.in_dim,  args.out_dim, args.x_stride,
+                    args.y_stride, args.x_dtype, args.y_dtype, args.accumulate};
+  auto plan = plans_.find(shape);
+  if (plan == plans_.end()) plan = plans_.emplace(shape, MakePlan(shape)).first;
+  Plan& p = plan->second;
+  const float alpha = 1.0F;
+  const float beta = args.accumulate ? 1.0F : 0.0F;
+  SLUICE_CUBLAS_CHECK(cublasLtMatmul(handle_, &p.product, &alpha, args.weight, &p.weight, args.x,
+                                     &p.x, &beta, args.y, &p.y, args.y, &p.y, &p.algorithm,
+                                     workspace_, kWorkspaceBytes, stream));
+}
+
+}  // namespace sluice

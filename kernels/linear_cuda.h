@@ -1,0 +1,60 @@
+// Linear on the GPU, by cuBLASLt.
+#pragma once
+
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <memory>
+
+#include "kernels/linear.h"
+
+namespace sluice {
+
+// Belongs to one thread and one GPU. The library's choice of algorithm is asked for once a shape,
+// rows included, and kept, so that a shape gives the same bits for the life of the process. Sums
+// are float32, also of float32 operands: no TF32.
+class LinearCuda {
+ public:
+  // Takes workspace and a library handle; null if there is not that much memory.
+  static std::unique_ptr<LinearCuda> Create();
+  LinearCuda(const LinearCuda&) = delete;
+  LinearCuda& operator=(const LinearCuda&) = delete;
+  ~LinearCuda();
+
+  // Queues the product. x, weight and y are 16-byte aligned, strides multiples of 16 bytes.
+  void Run(const LinearArgs& args, cudaStream_t stream);
+
+ private:
+  // What the choice of an algorithm depends on.
+  struct Shape {
+    int32_t rows;
+    int32_t in_dim;
+    int32_t out_dim;
+    int64_t x_stride;
+    int64_t y_stride;
+    DType x_dtype;
+    DType y_dtype;
+    bool accumulate;
+
+    auto operator<=>(const Shape&) const = default;
+  };
+  struct Plan {
+    cublasLtMatmulDescOpaque_t product;
+    cublasLtMatrixLayoutOpaque_t weight;
+    cublasLtMatrixLayoutOpaque_t x;
+    cublasLtMatrixLayoutOpaque_t y;
+    cublasLtMatmulAlgo_t algorithm;
+  };
+
+  LinearCuda(cublasLtHandle_t handle, void* workspace) : handle_(handle), workspace_(workspace) {}
+  Plan MakePlan(const Shape& shape) const;
+
+  cublasLtHandle_t const handle_;
+  void* const workspace_;
+  std::map<Shape, Plan> plans_;  // at most rows of a step x products of the model
+};
+
+}  // namespace sluice
