@@ -144,6 +144,11 @@ bool JsonReader::Has(std::string_view key) {
   return value != nullptr && !value->is_null();
 }
 
+bool JsonReader::IsNull(std::string_view key) {
+  const nlohmann::json* value = Find(key);
+  return value != nullptr && value->is_null();
+}
+
 int64_t JsonReader::Int(std::string_view key, int64_t fallback, int64_t min, int64_t max) {
   const nlohmann::json* value = Find(key);
   if (value == nullptr) return fallback;

@@ -46,6 +46,9 @@ class JsonReader {
   // Whether the key is there with a value other than null. Counts as having been read.
   bool Has(std::string_view key);
 
+  // Whether the key is there and its value is null. Counts as having been read.
+  bool IsNull(std::string_view key);
+
   // `min` and `max` are both allowed.
   int64_t Int(std::string_view key, int64_t fallback, int64_t min, int64_t max);
   double Number(std::string_view key, double fallback, double min, double max);

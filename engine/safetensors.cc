@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
@@ -279,6 +280,12 @@ absl::StatusOr<std::unique_ptr<SafetensorsFile>> SafetensorsFile::Open(
 
 SafetensorsFile::~SafetensorsFile() {
   munmap(const_cast<std::byte*>(mapping_.data()), mapping_.size());
+}
+
+bool SafetensorsFile::Contains(const TensorView& tensor) const {
+  const std::less_equal<const std::byte*> not_after;
+  return not_after(mapping_.data(), tensor.data) &&
+         not_after(tensor.data + tensor.bytes, mapping_.data() + mapping_.size());
 }
 
 void SafetensorsFile::Release(const TensorView& tensor) const {

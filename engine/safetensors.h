@@ -64,6 +64,9 @@ class SafetensorsFile {
   const std::map<std::string, TensorView>& tensors() const { return index_.tensors; }
   const std::map<std::string, std::string>& unsupported() const { return index_.unsupported; }
 
+  // Whether the tensor is one of this file's.
+  bool Contains(const TensorView& tensor) const;
+
   // Lets the kernel take back the pages of a tensor of this file, so that a loader's memory stays
   // low. Reading the tensor again is allowed and reads the file again.
   void Release(const TensorView& tensor) const;

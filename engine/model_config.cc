@@ -1,0 +1,186 @@
+#include "engine/model_config.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/json.h"
+#include "engine/status_macros.h"
+
+namespace sluice {
+namespace {
+
+constexpr int64_t kMaxFileBytes = 1 << 20;
+constexpr size_t kMaxEosTokens = 64;
+constexpr const char* kConfigFile = "config.json";
+constexpr const char* kGenerationFile = "generation_config.json";
+
+// What transformers writes into every config.json and no model's function depends on.
+constexpr std::string_view kIgnoredKeys[] = {
+    "_name_or_path",
+    "_commit_hash",
+    "architectures",
+    "auto_map",
+    "chunk_size_feed_forward",
+    "dtype",
+    "finetuning_task",
+    "id2label",
+    "initializer_range",
+    "label2id",
+    "max_position_embeddings",
+    "output_attentions",
+    "output_hidden_states",
+    "pad_token_id",
+    "problem_type",
+    "return_dict",
+    "task_specific_params",
+    "tokenizer_class",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+    "use_cache",
+};
+
+absl::StatusOr<ModelConfig> ReadGla(JsonReader& reader) {
+  SLUICE_ASSIGN_OR_RETURN(const GlaConfig gla, ReadGlaConfig(reader));
+  return ModelConfig{
+      .model_type = {},
+      .hidden_size = gla.hidden_size,
+      .num_layers = gla.num_layers,
+      .vocab_size = gla.vocab_size,
+      .intermediate_size = gla.intermediate_size,
+      .norm_eps = gla.norm_eps,
+      .tie_word_embeddings = gla.tie_word_embeddings,
+      .bos_token_id = 1,  // GLAConfig's defaults
+      .generation = {.eos_token_ids = {2}},
+      .family = gla,
+  };
+}
+
+struct Family {
+  const char* model_type;
+  // Reads the family's keys, and gives its default token ids.
+  absl::StatusOr<ModelConfig> (*read)(JsonReader& reader);
+};
+
+constexpr Family kFamilies[] = {
+    {"gla", ReadGla},
+};
+
+std::string FamilyNames() {
+  std::string names;
+  for (const Family& family : kFamilies) {
+    absl::StrAppend(&names, names.empty() ? "" : ", ", family.model_type);
+  }
+  return names;
+}
+
+const Family* ReadFamily(JsonReader& reader) {
+  const std::string model_type = reader.String("model_type", "");
+  for (const Family& family : kFamilies) {
+    if (model_type == family.model_type) return &family;
+  }
+  reader.Refuse("model_type", absl::StrCat("the supported ones are: ", FamilyNames()));
+  return nullptr;
+}
+
+// A token id, a list of them or null. `ids` stays as it is when the key is absent.
+void ReadTokenIds(JsonReader& reader, const char* key, int32_t vocab_size,
+                  std::vector<int32_t>& ids) {
+  if (reader.IsNull(key)) ids.clear();
+  if (!reader.Has(key)) return;
+  ids.clear();
+  const nlohmann::json& value = reader.Value(key);
+  const nlohmann::json list = value.is_array() ? value : nlohmann::json::array({value});
+  if (list.size() > kMaxEosTokens) {
+    reader.Refuse(key, absl::StrCat("it has ", list.size(), " ids; the limit is ", kMaxEosTokens));
+    return;
+  }
+  for (const nlohmann::json& id : list) {
+    if (!id.is_number_unsigned() || id.get<uint64_t>() >= static_cast<uint64_t>(vocab_size)) {
+      reader.Refuse(key, absl::StrCat("it must hold token ids from 0 to ", vocab_size - 1));
+      return;
+    }
+    ids.push_back(id.get<int32_t>());
+  }
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+}
+
+void ReadBosToken(JsonReader& reader, ModelConfig& config) {
+  if (reader.Has("bos_token_id")) {
+    config.bos_token_id =
+        static_cast<int32_t>(reader.Int("bos_token_id", 0, 0, config.vocab_size - 1));
+  } else if (reader.IsNull("bos_token_id") || *config.bos_token_id >= config.vocab_size) {
+    config.bos_token_id.reset();
+  }
+}
+
+std::optional<float> ReadOptional(JsonReader& reader, const char* key, double min, double max) {
+  if (!reader.Has(key)) return std::nullopt;
+  return static_cast<float>(reader.Number(key, min, min, max));
+}
+
+absl::Status ReadGenerationDefaults(std::string_view text, ModelConfig& config) {
+  SLUICE_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(text, kGenerationFile));
+  JsonReader reader(json, kGenerationFile);
+  GenerationDefaults& defaults = config.generation;
+  if (reader.Has("do_sample")) defaults.do_sample = reader.Bool("do_sample", false);
+  defaults.temperature = ReadOptional(reader, "temperature", 0, 100);
+  defaults.top_p = ReadOptional(reader, "top_p", 1e-6, 1);
+  defaults.min_p = ReadOptional(reader, "min_p", 0, 1);
+  defaults.repetition_penalty = ReadOptional(reader, "repetition_penalty", 0.01, 10);
+  if (reader.Has("top_k")) {
+    defaults.top_k = static_cast<int32_t>(reader.Int("top_k", 0, 0, INT32_MAX));
+  }
+  // Null here leaves what config.json says, as transformers does.
+  if (reader.Has("eos_token_id")) {
+    ReadTokenIds(reader, "eos_token_id", config.vocab_size, defaults.eos_token_ids);
+  }
+  return reader.status();
+}
+
+}  // namespace
+
+absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config,
+                                             std::optional<std::string_view> generation_config) {
+  SLUICE_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(config, kConfigFile));
+  JsonReader reader(json, kConfigFile);
+  const Family* family = ReadFamily(reader);
+  SLUICE_RETURN_IF_ERROR(reader.status());
+  SLUICE_ASSIGN_OR_RETURN(ModelConfig model, family->read(reader));
+  model.model_type = family->model_type;
+  ReadBosToken(reader, model);
+  std::vector<int32_t>& eos = model.generation.eos_token_ids;
+  std::erase_if(eos, [&](int32_t id) { return id >= model.vocab_size; });
+  ReadTokenIds(reader, "eos_token_id", model.vocab_size, eos);
+  reader.Ignore(kIgnoredKeys);
+  SLUICE_RETURN_IF_ERROR(reader.Finish());
+  if (generation_config.has_value()) {
+    SLUICE_RETURN_IF_ERROR(ReadGenerationDefaults(*generation_config, model));
+  }
+  return model;
+}
+
+absl::StatusOr<ModelConfig> ReadModelConfig(const std::filesystem::path& directory) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(directory, error)) {
+    return absl::NotFoundError(
+        absl::StrCat("there is no model directory ", Quoted(directory.string())));
+  }
+  SLUICE_ASSIGN_OR_RETURN(const std::string config,
+                          ReadWholeFile(directory / kConfigFile, kMaxFileBytes));
+  std::optional<std::string> generation_config;
+  if (std::filesystem::exists(directory / kGenerationFile, error)) {
+    SLUICE_ASSIGN_OR_RETURN(generation_config,
+                            ReadWholeFile(directory / kGenerationFile, kMaxFileBytes));
+  }
+  absl::StatusOr<ModelConfig> model = ParseModelConfig(config, generation_config);
+  if (model.ok()) return model;
+  return absl::Status(model.status().code(),
+                      absl::StrCat(directory.string(), ": ", model.status().message()));
+}
+
+}  // namespace sluice
