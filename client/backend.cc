@@ -1,0 +1,44 @@
+#include "client/backend.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/local_backend.h"
+#include "client/remote_backend.h"
+
+namespace sluice {
+namespace {
+
+// One request at a time is all that a command makes.
+constexpr int32_t kLocalSlots = 1;
+
+}  // namespace
+
+std::string CheckConnection(const ConnectionOptions& options) {
+  if (!options.local.empty()) {
+    return options.server.empty() ? "" : "--server and --local exclude each other";
+  }
+  const bool local_only =
+      !options.device.empty() || !options.dtype.empty() || options.threads.has_value();
+  return local_only ? "--device, --dtype and --threads need --local" : "";
+}
+
+absl::StatusOr<std::shared_ptr<Backend>> MakeBackend(const ConnectionOptions& options) {
+  if (options.local.empty()) {
+    return std::make_shared<RemoteBackend>(ConnectTo(options.server));
+  }
+  EngineConfig config;
+  config.model_dir = options.local;
+  if (!options.device.empty()) config.device = options.device;
+  if (!options.dtype.empty()) config.dtype = options.dtype;
+  const int64_t threads = options.threads.value_or(0);
+  if (threads < 0 || threads > 1024) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--threads is ", threads, "; it must lie in [0, 1024]"));
+  }
+  config.threads = static_cast<int32_t>(threads);
+  config.state_slots = kLocalSlots;
+  return std::make_shared<LocalBackend>(std::move(config));
+}
+
+}  // namespace sluice

@@ -1,0 +1,47 @@
+// The engine in this process, on a model directory.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "client/backend.h"
+#include "engine/engine.h"
+#include "engine/engine_config.h"
+#include "engine/tokenizer.h"
+
+namespace sluice {
+
+class CollectingSink;
+
+// Loads what a call needs when it needs it: the tokenizer alone for Tokenize and Detokenize, the
+// engine otherwise. Errors of loading are Engine::Create's.
+class LocalBackend : public Backend {
+ public:
+  explicit LocalBackend(EngineConfig config);
+
+  absl::StatusOr<Outcome> Run(const Request& request,
+                              const std::function<void(const Output&)>& on_output) override;
+  absl::StatusOr<std::vector<int32_t>> Tokenize(const std::string& text,
+                                                bool special_tokens) override;
+  absl::StatusOr<std::string> Detokenize(absl::Span<const int64_t> ids,
+                                         bool keep_special_tokens) override;
+  absl::StatusOr<ModelDescription> Describe() override;
+  bool Cancel() override;
+
+ private:
+  absl::Status LoadEngine();
+  absl::Status LoadTokenizer();
+
+  const EngineConfig config_;
+  std::unique_ptr<const Tokenizer> tokenizer_;
+  std::unique_ptr<Engine> engine_;
+  absl::Mutex mutex_;
+  std::shared_ptr<CollectingSink> running_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace sluice

@@ -1,0 +1,19 @@
+// The `sluice` command.
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "client/command.h"
+#include "client/interrupt.h"
+
+int main(int argc, char** argv) {
+  std::ios::sync_with_stdio(false);
+  const std::vector<std::string> args(argv + 1, argv + argc);
+  sluice::Interrupt interrupt;
+  const auto connect = [&interrupt](const sluice::ConnectionOptions& options) {
+    auto backend = sluice::MakeBackend(options);
+    if (backend.ok()) interrupt.Watch(*backend);
+    return backend;
+  };
+  return sluice::RunSluice(args, {std::cin, std::cout, std::cerr, connect});
+}

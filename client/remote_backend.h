@@ -1,0 +1,53 @@
+// A Sluice server, spoken to over gRPC.
+#pragma once
+
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "client/backend.h"
+#include "sluice/v1/generation.grpc.pb.h"
+#include "sluice/v1/model.grpc.pb.h"
+
+namespace sluice {
+
+// A plaintext channel to `address` (host:port, or any name that gRPC resolves; empty:
+// 127.0.0.1:50051), without limit on the size of what is received, and never through a proxy of the
+// environment. Connects when used.
+std::shared_ptr<grpc::Channel> ConnectTo(const std::string& address);
+
+class RemoteBackend : public Backend {
+ public:
+  explicit RemoteBackend(const std::shared_ptr<grpc::Channel>& channel);
+
+  absl::StatusOr<Outcome> Run(const Request& request,
+                              const std::function<void(const Output&)>& on_output) override;
+  absl::StatusOr<std::vector<int32_t>> Tokenize(const std::string& text,
+                                                bool special_tokens) override;
+  absl::StatusOr<std::string> Detokenize(absl::Span<const int64_t> ids,
+                                         bool keep_special_tokens) override;
+  absl::StatusOr<ModelDescription> Describe() override;
+  bool Cancel() override;
+
+ private:
+  absl::StatusOr<Outcome> Generate(const Request& request,
+                                   const std::function<void(const Output&)>& on_output,
+                                   grpc::ClientContext* context);
+  absl::StatusOr<Outcome> Score(const Request& request,
+                                const std::function<void(const Output&)>& on_output,
+                                grpc::ClientContext* context);
+
+  std::unique_ptr<v1::GenerationService::StubInterface> generation_;
+  std::unique_ptr<v1::ModelService::StubInterface> model_;
+  absl::Mutex mutex_;
+  grpc::ClientContext* running_ ABSL_GUARDED_BY(mutex_) = nullptr;
+};
+
+}  // namespace sluice
