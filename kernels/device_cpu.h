@@ -1,0 +1,50 @@
+// The device that every build has: the processor itself. Its memory is the host's.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/device.h"
+#include "kernels/linear_cpu.h"
+
+namespace sluice {
+
+class CpuDevice final : public Device {
+ public:
+  // Uses `threads` threads, the caller's being one of them.
+  explicit CpuDevice(int32_t threads);
+
+  DeviceKind kind() const override { return DeviceKind::kCpu; }
+  std::string Description() const override;
+  // What the system could give now, or what the container's limit leaves, if that is less.
+  int64_t FreeBytes() const override;
+  DType ActivationType(DType weights) const override;
+
+  void* Allocate(int64_t bytes) override;
+  void Free(void* data) override;
+  void Upload(void* to, const void* from_host, int64_t bytes) override;
+  void Download(void* to_host, const void* from, int64_t bytes) override;
+  void Copy(void* to, const void* from, int64_t bytes) override;
+  void Zero(void* to, int64_t bytes) override;
+  void Synchronize() override;
+
+  void GatherRows(const GatherRowsArgs& args) override;
+  void RmsNorm(const RmsNormArgs& args) override;
+  void Linear(const LinearArgs& args) override;
+  void ShortConv(const ShortConvArgs& args) override;
+  void LogGate(const LogGateArgs& args) override;
+  void Activate(const ActivationArgs& args) override;
+  void GatedStep(const GatedStepArgs& args) override;
+  int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t chunks) const override;
+  void GatedChunk(const GatedChunkArgs& args) override;
+  void SwiGlu(const SwiGluArgs& args) override;
+  void MarkPrompt(const MarkPromptArgs& args) override;
+  void Sample(const SampleArgs& args) override;
+  void Logprobs(const LogprobsArgs& args) override;
+
+ private:
+  const int32_t threads_;
+  LinearCpu linear_;
+};
+
+}  // namespace sluice

@@ -1,0 +1,46 @@
+// Linear on the CPU.
+//
+// Up to kFewRows rows our own kernel runs: it reads each weight once for all rows, keeps x in
+// float32, and gives a row the same bits whatever the number of rows and their content. More rows
+// are cut into blocks of fixed sizes for oneDNN, the rest again goes to our own kernel. A bfloat16
+// weight is used as it is if the processor has instructions for it, else it is widened to float32
+// piece by piece.
+//
+// Nothing is allocated in steady state: a product of a shape not seen before builds its primitive
+// and may grow the scratch memory; both are kept. At most kMaxProducts are kept; should more shapes
+// come, all are built anew.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "kernels/linear.h"
+
+namespace sluice {
+
+class LinearCpu {
+ public:
+  static constexpr int32_t kFewRows = 16;
+  static constexpr int32_t kMaxProducts = 1024;
+
+  explicit LinearCpu(int32_t threads);
+  LinearCpu(const LinearCpu&) = delete;
+  LinearCpu& operator=(const LinearCpu&) = delete;
+  ~LinearCpu();
+
+  void Run(const LinearArgs& args);
+
+ private:
+  class Products;
+
+  const int32_t threads_;
+  std::unique_ptr<Products> products_;
+};
+
+// At most LinearCpu::kFewRows rows.
+void LinearFewRowsCpu(const LinearArgs& args, int32_t threads);
+
+// Whether the processor multiplies bfloat16.
+bool CpuHasBFloat16();
+
+}  // namespace sluice
