@@ -1,0 +1,340 @@
+#include "kernels/gated_chunk.h"
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/kernels/compare.h"
+#include "tests/kernels/devices.h"
+#include "tests/kernels/gated_problem.h"
+#include "tests/kernels/gated_ref.h"
+#include "tests/kernels/guarded_memory.h"
+
+namespace sluice {
+namespace {
+
+constexpr Tolerance kBFloat16Tolerance = {5e-3, 3e-2};
+constexpr Tolerance kFloat32Tolerance = {1e-5, 1e-4};
+// Sums of gates reach -1000 in a chunk, where float32 is spaced 6e-5, and that is the relative
+// error of a weight exp(G_i - G_j).
+constexpr Tolerance kStrongTolerance = {5e-5, 4e-4};
+
+GatedShape Shape(DType dtype, int32_t heads, int32_t kv_heads, int32_t key_dim, int32_t value_dim) {
+  return {dtype, heads, kv_heads, key_dim, value_dim, 1 / std::sqrt(static_cast<float>(key_dim))};
+}
+
+class GatedChunkTest : public DeviceTest {};
+INSTANTIATE_TEST_SUITE_P(Devices, GatedChunkTest, testing::ValuesIn(DevicesUnderTest()),
+                         DeviceName);
+
+double Distance(const std::vector<double>& a, const std::vector<double>& b) {
+  double max = a.size() == b.size() ? 0 : INFINITY;
+  for (size_t i = 0; i < a.size() && i < b.size(); ++i) max = std::fmax(max, std::abs(a[i] - b[i]));
+  return max;
+}
+
+TEST(GatedRef, ThreeFormsAreOneFunction) {
+  for (const Gates gates : {Gates::kTypical, Gates::kZero, Gates::kStrong, Gates::kMixed}) {
+    const GatedProblem p =
+        MakeGatedProblem(Shape(DType::kFloat32, 2, 1, 16, 16), {{75, 5, 0}}, gates, 900);
+    const ref::GatedHead head = HeadOf(p, 0, 1);
+    const ref::GatedResult recurrent = ref::GatedRecurrent(head);
+    for (const ref::GatedResult& other :
+         {ref::GatedParallel(head), ref::GatedChunkwise(head, 16, 5)}) {
+      EXPECT_LT(Distance(other.out, recurrent.out), 1e-11);
+      EXPECT_LT(Distance(other.state, recurrent.state), 1e-11);
+    }
+  }
+}
+
+TEST(PackedRows, CutsChunksOnTheGridOfPositions) {
+  const PackedRows packed = PackRuns({{100, 60, 3}, {1, 64, 0}}, 7);
+  ASSERT_EQ(packed.chunks.size(), 4U);
+  EXPECT_EQ(ChunkCount(60, 100), 3);
+  EXPECT_EQ(ChunkCount(64, 1), 1);
+  EXPECT_EQ(packed.rows, 108);
+  const int32_t rows[] = {7, 11, 75, 107};
+  const int32_t lengths[] = {4, 64, 32, 1};
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(packed.chunks[i].row, rows[i]);
+    EXPECT_EQ(packed.chunks[i].length, lengths[i]);
+    EXPECT_EQ(packed.chunks[i].segment, i == 3 ? 1 : 0);
+  }
+  EXPECT_EQ(packed.segments[1].first_chunk, 3);
+}
+
+TEST_P(GatedChunkTest, FollowsTheRecurrenceByHand) {
+  // Channel 0 alone counts; two tokens, decays 1/2 and 1/4, as GatedRef has it.
+  GatedProblem p =
+      MakeGatedProblem(Shape(DType::kFloat32, 1, 1, 16, 16), {{2, 0, 0}}, Gates::kZero, 1);
+  p.shape.scale = 2;
+  p.q.assign(32, 0);
+  p.k.assign(32, 0);
+  p.v.assign(32, 0);
+  p.states.assign(512, 0);
+  p.q[0] = 1;
+  p.q[16] = 10;
+  p.k[0] = 3;
+  p.k[16] = -1;
+  p.v[0] = 1;
+  p.v[1] = 2;
+  p.v[16] = 4;
+  p.v[17] = 8;
+  p.log_decay[0] = std::log(0.5F);
+  p.log_decay[16] = std::log(0.25F);
+  p.states[256] = 8;
+  p.states[257] = 16;
+  const GatedOutcome got = RunGatedChunk(device(), p);
+  std::vector<double> out(32);
+  out[0] = 14;
+  out[1] = 28;
+  out[16] = -45;
+  out[17] = -90;
+  std::vector<double> state(256);
+  state[0] = -2.25;
+  state[1] = -4.5;
+  EXPECT_TRUE(EachNear(got.out, out, 1e-6, 1e-6));
+  EXPECT_TRUE(EachNear(Part(got.states, 256, 256), state, 1e-6, 1e-6));
+}
+
+struct Row {
+  int32_t heads;
+  int32_t kv_heads;
+  int32_t key_dim;
+  int32_t value_dim;
+  std::vector<TokenRun> runs;
+  Gates gates;
+  bool wide;
+  int32_t first_row;
+  Tolerance float32 = kFloat32Tolerance;
+  Tolerance bfloat16 = kBFloat16Tolerance;
+};
+
+std::vector<Row> Table() {
+  constexpr Gates kTypical = Gates::kTypical;
+  return {
+      // Lengths.
+      {1, 1, 16, 16, {{1, 0, 0}}, kTypical, false, 0},
+      {2, 1, 16, 48, {{63, 0, 0}}, kTypical, true, 0},
+      {3, 3, 64, 128, {{64, 0, 0}}, kTypical, true, 0},
+      {4, 2, 48, 96, {{65, 0, 0}}, kTypical, true, 0},
+      {1, 1, 32, 16, {{1000, 0, 0}}, kTypical, true, 0},
+      {2, 2, 64, 64, {{1000, 37, 0}}, kTypical, false, 0},
+      // Heads and dimensions.
+      {1, 1, 512, 512, {{65, 0, 0}}, kTypical, true, 0},
+      {2, 1, 256, 512, {{70, 10, 0}}, kTypical, true, 0},
+      {2, 1, 128, 256, {{130, 0, 0}}, kTypical, false, 0},
+      {3, 1, 16, 512, {{64, 63, 0}}, kTypical, true, 0},
+      {2, 2, 512, 16, {{100, 0, 0}}, kTypical, true, 0},
+      {16, 16, 80, 112, {{17, 0, 0}}, kTypical, true, 0},
+      {16, 4, 16, 32, {{65, 0, 0}, {1, 3, 0}, {64, 64, 0}}, kTypical, false, 0},
+      {256, 128, 16, 16, {{3, 62, 0}}, kTypical, true, 0},
+      {5, 5, 96, 48, {{66, 0, 0}}, kTypical, false, 0},
+      // Packed, behind rows of something else.
+      {2,
+       1,
+       48,
+       64,
+       {{5, 0, 0}, {64, 64, 0}, {100, 100, 0}, {1, 1000, 0}, {63, 1, 0}, {129, 1000003, 0}},
+       kTypical,
+       true,
+       3},
+      {1, 1, 16, 16, std::vector<TokenRun>(40, {7, 60, 0}), kTypical, false, 65},
+      // Gates.
+      {2, 1, 32, 64, {{150, 0, 0}}, Gates::kZero, true, 0},
+      {2, 1, 32, 64, {{150, 20, 0}}, Gates::kStrong, true, 0, kStrongTolerance},
+      {2, 2, 64, 48, {{200, 0, 0}, {64, 0, 0}}, Gates::kMixed, true, 0, kStrongTolerance},
+      {1, 1, 128, 128, {{129, 1, 0}}, Gates::kMixed, false, 2, kStrongTolerance},
+  };
+}
+
+TEST_P(GatedChunkTest, AgreesWithTheOracle) {
+  uint64_t seed = 1000;
+  for (const Row& row : Table()) {
+    for (const DType dtype : ActivationTypes()) {
+      SCOPED_TRACE(testing::Message()
+                   << DTypeName(dtype) << " H=" << row.heads << "/" << row.kv_heads
+                   << " K=" << row.key_dim << " V=" << row.value_dim << " first length "
+                   << row.runs[0].length << " gates " << static_cast<int>(row.gates));
+      GatedProblem p =
+          MakeGatedProblem(Shape(dtype, row.heads, row.kv_heads, row.key_dim, row.value_dim),
+                           row.runs, row.gates, ++seed);
+      p.wide = row.wide;
+      p.first_row = row.first_row;
+      ExpectAgreesWithOracle(p, RunGatedChunk(device(), p),
+                             dtype == DType::kFloat32 ? row.float32 : row.bfloat16);
+    }
+  }
+}
+
+TEST_P(GatedChunkTest, MultipliesByTheScale) {
+  for (const float scale : {1.0F, 0.3F}) {
+    GatedProblem p =
+        MakeGatedProblem(Shape(DType::kFloat32, 2, 2, 32, 32), {{70, 0, 0}}, Gates::kTypical, 1050);
+    p.shape.scale = scale;
+    ExpectAgreesWithOracle(p, RunGatedChunk(device(), p), kFloat32Tolerance);
+  }
+}
+
+TEST_P(GatedChunkTest, IsTheRecurrentFormInTheOracleTolerance) {
+  for (const DType dtype : ActivationTypes()) {
+    const GatedProblem p =
+        MakeGatedProblem(Shape(dtype, 4, 2, 32, 48), {{70, 30, 0}}, Gates::kTypical, 1060);
+    GatedOutcome steps = {{}, p.State(1)};
+    for (int64_t t = 0; t < 70; ++t) {
+      const GatedOutcome step = RunGatedStep(device(), PartOf(p, 0, t, 1, steps.states));
+      steps.out.insert(steps.out.end(), step.out.begin(), step.out.end());
+      steps.states = step.states;
+    }
+    const GatedOutcome chunk = RunGatedChunk(device(), p);
+    const Tolerance tolerance = dtype == DType::kFloat32 ? kFloat32Tolerance : kBFloat16Tolerance;
+    EXPECT_TRUE(Near(chunk.out, {steps.out.begin(), steps.out.end()}, tolerance));
+    EXPECT_TRUE(Near(Part(chunk.states, p.shape.StateSize(), p.shape.StateSize()),
+                     {steps.states.begin(), steps.states.end()}, tolerance));
+  }
+}
+
+TEST_P(GatedChunkTest, IsTheParallelFormInTheOracleTolerance) {
+  for (const DType dtype : ActivationTypes()) {
+    const GatedProblem p =
+        MakeGatedProblem(Shape(dtype, 1, 1, 16, 32), {{100, 0, 0}}, Gates::kTypical, 1070);
+    const ref::GatedResult want = ref::GatedParallel(HeadOf(p, 0, 0));
+    EXPECT_TRUE(Near(RunGatedChunk(device(), p).out, want.out,
+                     dtype == DType::kFloat32 ? kFloat32Tolerance : kBFloat16Tolerance));
+  }
+}
+
+TEST_P(GatedChunkTest, ASequenceDoesNotDependOnItsBatchNorOnItsSlot) {
+  for (const DType dtype : ActivationTypes()) {
+    GatedProblem p = MakeGatedProblem(Shape(dtype, 4, 2, 48, 80),
+                                      {{5, 0, 0}, {130, 37, 0}, {64, 64, 0}, {1, 9, 0}, {65, 0, 0}},
+                                      Gates::kTypical, 1080);
+    p.first_row = 2;
+    p.wide = true;
+    const GatedOutcome all = RunGatedChunk(device(), p);
+    const int64_t out_cols = int64_t{p.shape.heads} * p.shape.value_dim;
+    const int64_t state_size = p.shape.StateSize();
+    int64_t token = 0;
+    for (size_t run = 0; run < p.runs.size(); ++run) {
+      const TokenRun tokens = p.runs[run];
+      const GatedOutcome alone =
+          RunGatedChunk(device(), PartOf(p, run, 0, tokens.length, p.State(tokens.slot)));
+      EXPECT_TRUE(SameBits(alone.out, Part(all.out, token * out_cols, tokens.length * out_cols)))
+          << run;
+      EXPECT_TRUE(SameBits(alone.states, Part(all.states, tokens.slot * state_size, state_size)))
+          << run;
+      token += tokens.length;
+    }
+  }
+}
+
+// Runs run 0 of the problem in parts that end after `ends` tokens.
+GatedOutcome RunInParts(Device& device, const GatedProblem& p, const std::vector<int64_t>& ends) {
+  GatedOutcome parts = {{}, p.State(p.runs[0].slot)};
+  int64_t begin = 0;
+  for (const int64_t end : ends) {
+    const GatedOutcome part = RunGatedChunk(device, PartOf(p, 0, begin, end - begin, parts.states));
+    parts.out.insert(parts.out.end(), part.out.begin(), part.out.end());
+    parts.states = part.states;
+    begin = end;
+  }
+  return parts;
+}
+
+TEST_P(GatedChunkTest, ASplitOnTheGridChangesNoBit) {
+  constexpr struct {
+    int32_t heads;
+    int32_t kv_heads;
+    int32_t key_dim;
+    int32_t value_dim;
+    Gates gates;
+  } kShapes[] = {{2, 1, 64, 128, Gates::kTypical},
+                 {3, 3, 48, 80, Gates::kMixed},
+                 {1, 1, 256, 512, Gates::kTypical},
+                 {2, 2, 16, 16, Gates::kStrong}};
+  for (const auto& shape : kShapes) {
+    for (const DType dtype : ActivationTypes()) {
+      SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " K=" << shape.key_dim);
+      // 27 tokens to the grid, then 64 at a time, then 45.
+      GatedProblem p = MakeGatedProblem(
+          Shape(dtype, shape.heads, shape.kv_heads, shape.key_dim, shape.value_dim),
+          {{200, 101, 0}}, shape.gates, 1090);
+      p.wide = true;
+      const GatedOutcome whole = RunGatedChunk(device(), p);
+      const std::vector<std::vector<int64_t>> splits = {
+          {27, 200}, {91, 200}, {27, 91, 155, 200}, {155, 200}};
+      for (const std::vector<int64_t>& ends : splits) {
+        const GatedOutcome parts = RunInParts(device(), p, ends);
+        EXPECT_TRUE(SameBits(parts.out, whole.out));
+        EXPECT_TRUE(
+            SameBits(parts.states, Part(whole.states, p.shape.StateSize(), p.shape.StateSize())));
+      }
+    }
+  }
+}
+
+TEST_P(GatedChunkTest, TakesNoSegments) {
+  const GatedProblem p =
+      MakeGatedProblem(Shape(DType::kFloat32, 1, 1, 16, 16), {}, Gates::kZero, 1100);
+  EXPECT_TRUE(SameBits(RunGatedChunk(device(), p).states, p.states));
+}
+
+TEST(GatedChunkThreads, GiveTheSameBits) {
+  const GatedProblem p = MakeGatedProblem(Shape(DType::kFloat32, 3, 3, 64, 112),
+                                          {{70, 9, 0}, {130, 0, 0}}, Gates::kTypical, 1110);
+  const GatedOutcome one = RunGatedChunk(*CreateCpuDevice(1), p);
+  const GatedOutcome two = RunGatedChunk(*CreateCpuDevice(2), p);
+  EXPECT_TRUE(SameBits(one.out, two.out));
+  EXPECT_TRUE(SameBits(one.states, two.states));
+}
+
+using GatedChunkDeathTest = GatedChunkTest;
+INSTANTIATE_TEST_SUITE_P(Devices, GatedChunkDeathTest, testing::ValuesIn(DevicesUnderTest()),
+                         DeviceName);
+
+TEST_P(GatedChunkDeathTest, RefusesWhatBreaksALimit) {
+  const auto chunk = [&](const GatedShape& shape, int64_t stride) {
+    const PackedRows packed = PackRuns({{1, 0, 0}}, 0);
+    const Input segments(device(), packed.segments);
+    const Input chunks(device(), packed.chunks);
+    const Output workspace(device(), int64_t{1} << 20);
+    const Output memory(device(), std::vector<float>(300000));
+    device().GatedChunk({.shape = shape,
+                         .segment_count = 1,
+                         .segments = segments.as<Segment>(),
+                         .chunk_count = 1,
+                         .chunks = chunks.as<ChunkSpan>(),
+                         .operands = {.q = memory.data(),
+                                      .k = memory.data(),
+                                      .v = memory.data(),
+                                      .q_stride = stride,
+                                      .k_stride = stride,
+                                      .v_stride = stride,
+                                      .log_decay = memory.as<float>(),
+                                      .states = memory.as<float>() + 10000,
+                                      .slot_stride = 10000,
+                                      .out = memory.as<float>() + 290000},
+                         .workspace = workspace.data()});
+    device().Synchronize();
+  };
+  const GatedShape good = Shape(DType::kFloat32, 2, 2, 16, 16);
+  chunk(good, 32);
+  const std::vector<GatedShape> bad = {
+      Shape(DType::kFloat32, 257, 257, 16, 16), Shape(DType::kFloat32, 3, 2, 16, 16),
+      Shape(DType::kFloat32, 2, 2, 24, 16),     Shape(DType::kFloat32, 2, 2, 528, 16),
+      Shape(DType::kFloat32, 2, 2, 16, 40),     Shape(DType::kFloat32, 2, 2, 16, 528),
+      Shape(DType::kFloat16, 2, 2, 16, 16),
+  };
+  for (const GatedShape& shape : bad) {
+    EXPECT_DEATH(chunk(shape, 32), kCheckFailed)
+        << shape.heads << " " << shape.kv_heads << " " << shape.key_dim << " " << shape.value_dim;
+  }
+  EXPECT_DEATH(chunk(good, 36), kCheckFailed);
+  if (!is_cuda()) {
+    EXPECT_DEATH(chunk(Shape(DType::kBFloat16, 2, 2, 16, 16), 32), kCheckFailed);
+  }
+}
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,64 @@
+// A batch for gated linear attention, run by either form on a device, and by the oracle.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/device.h"
+#include "tests/kernels/compare.h"
+#include "tests/kernels/gated_ref.h"
+#include "tests/kernels/packed_rows.h"
+
+namespace sluice {
+
+enum class Gates : uint8_t {
+  kTypical,  // logsigmoid(normal) / 16, as GLA makes them
+  kZero,     // nothing is forgotten
+  kStrong,   // exp(-16) a step in every channel
+  kMixed,    // from channel to channel and step to step: none, weak or exp(-16)
+};
+
+struct GatedProblem {
+  GatedShape shape;
+  std::vector<TokenRun> runs;
+  int32_t slot_count;
+  int32_t first_row = 0;  // rows before the runs, not to be touched
+  bool wide = false;      // q, k and v are columns of one matrix
+  // By token of the runs, without the rows before them.
+  std::vector<float> q;          // [tokens, H, K]
+  std::vector<float> k;          // [tokens, kv_heads, K]
+  std::vector<float> v;          // [tokens, kv_heads, V]
+  std::vector<float> log_decay;  // [tokens, kv_heads, K]
+  std::vector<float> states;     // [slot_count, StateSize]
+
+  int64_t Tokens() const;
+  std::vector<float> State(int32_t slot) const;
+};
+
+struct GatedOutcome {
+  std::vector<float> out;     // [tokens, H, V]
+  std::vector<float> states;  // [slot_count, StateSize]
+};
+
+// Random operands, and a random state in every slot, of which the first is not used. Run i has slot
+// runs.size() - i.
+GatedProblem MakeGatedProblem(const GatedShape& shape, const std::vector<TokenRun>& runs,
+                              Gates gates, uint64_t seed);
+
+// `count` tokens of run `run` from its token `begin` on, as a problem with the one slot 0, which
+// holds `state`.
+GatedProblem PartOf(const GatedProblem& problem, size_t run, int64_t begin, int64_t count,
+                    const std::vector<float>& state);
+
+// Fail the test if anything is written that is not to be.
+GatedOutcome RunGatedChunk(Device& device, const GatedProblem& problem);
+GatedOutcome RunGatedStep(Device& device, const GatedProblem& problem);  // runs of one token
+
+// Head `head` of run `run` as the oracle takes it.
+ref::GatedHead HeadOf(const GatedProblem& problem, size_t run, int32_t head);
+
+// By the oracle's recurrent form. Slots that are not used keep their bits.
+void ExpectAgreesWithOracle(const GatedProblem& problem, const GatedOutcome& got,
+                            Tolerance tolerance);
+
+}  // namespace sluice

@@ -1,0 +1,232 @@
+#include "kernels/gated_step.h"
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/kernels/compare.h"
+#include "tests/kernels/devices.h"
+#include "tests/kernels/gated_problem.h"
+#include "tests/kernels/gated_ref.h"
+#include "tests/kernels/guarded_memory.h"
+
+namespace sluice {
+namespace {
+
+constexpr Tolerance kBFloat16Tolerance = {2.5e-3, 6e-3};
+constexpr Tolerance kFloat32Tolerance = {3e-6, 3e-5};
+
+GatedShape Shape(DType dtype, int32_t heads, int32_t kv_heads, int32_t key_dim, int32_t value_dim) {
+  return {dtype, heads, kv_heads, key_dim, value_dim, 1 / std::sqrt(static_cast<float>(key_dim))};
+}
+
+std::vector<TokenRun> Tokens(int32_t rows) { return std::vector<TokenRun>(rows, {1, 0, 0}); }
+
+class GatedStepTest : public DeviceTest {};
+INSTANTIATE_TEST_SUITE_P(Devices, GatedStepTest, testing::ValuesIn(DevicesUnderTest()), DeviceName);
+
+TEST(GatedRef, FollowsTheRecurrenceByHand) {
+  // K = 1, V = 2, decays 1/2 and 1/4: the state goes (8, 16), (4 + 3*1, 8 + 3*2) = (7, 14),
+  // (7/4 - 1*4, 14/4 - 1*8); out is 2 q S.
+  const ref::GatedHead head = {.tokens = 2,
+                               .key_dim = 1,
+                               .value_dim = 2,
+                               .scale = 2,
+                               .q = {1, 10},
+                               .k = {3, -1},
+                               .v = {1, 2, 4, 8},
+                               .log_decay = {std::log(0.5), std::log(0.25)},
+                               .state = {8, 16}};
+  for (const ref::GatedResult& result :
+       {ref::GatedRecurrent(head), ref::GatedParallel(head), ref::GatedChunkwise(head, 1, 0)}) {
+    const std::vector<double> out = {14, 28, -45, -90};
+    for (int i = 0; i < 4; ++i) EXPECT_NEAR(result.out[i], out[i], 1e-12);
+    EXPECT_NEAR(result.state[0], -2.25, 1e-12);
+    EXPECT_NEAR(result.state[1], -4.5, 1e-12);
+  }
+}
+
+TEST_P(GatedStepTest, FollowsTheRecurrenceByHand) {
+  // Only channel 0 of q, k and the state count; every decay is a half.
+  GatedProblem p =
+      MakeGatedProblem(Shape(DType::kFloat32, 1, 1, 16, 16), Tokens(1), Gates::kZero, 1);
+  p.shape.scale = 0.5F;
+  std::vector<float> state(256);
+  for (int i = 0; i < 16; ++i) {
+    p.q[i] = i == 0 ? 3.0F : 0.0F;
+    p.k[i] = i == 0 ? 2.0F : 0.0F;
+    p.v[i] = static_cast<float>(i);
+    p.log_decay[i] = std::log(0.5F);
+    state[i] = 100;
+  }
+  std::copy(state.begin(), state.end(), p.states.begin() + 256);
+  const GatedOutcome got = RunGatedStep(device(), p);
+  std::vector<double> want_out(16);
+  std::vector<double> want_state(256);
+  for (int i = 0; i < 16; ++i) {
+    want_state[i] = 50 + 2 * i;
+    want_out[i] = 1.5 * want_state[i];
+  }
+  EXPECT_TRUE(EachNear(got.out, want_out, 1e-6, 0));
+  EXPECT_TRUE(EachNear(Part(got.states, 256, 256), want_state, 1e-6, 0));
+}
+
+struct Row {
+  int32_t rows;
+  int32_t heads;
+  int32_t kv_heads;
+  int32_t key_dim;
+  int32_t value_dim;
+  Gates gates;
+  bool wide;
+  Tolerance float32 = kFloat32Tolerance;
+};
+
+constexpr Row kTable[] = {
+    {1, 1, 1, 16, 16, Gates::kTypical, false},   {2, 2, 1, 16, 48, Gates::kTypical, true},
+    {3, 3, 3, 64, 128, Gates::kTypical, true},   {5, 4, 2, 48, 96, Gates::kMixed, true},
+    {2, 4, 4, 256, 512, Gates::kTypical, false}, {1, 1, 1, 512, 512, Gates::kTypical, true},
+    {4, 16, 4, 32, 16, Gates::kStrong, false},   {3, 16, 16, 80, 112, Gates::kTypical, true},
+    {65, 2, 1, 64, 64, Gates::kTypical, true},   {2, 5, 1, 16, 512, Gates::kZero, false},
+    {2, 6, 3, 512, 16, Gates::kTypical, true},   {1, 256, 256, 16, 16, Gates::kTypical, false},
+    {7, 8, 2, 128, 256, Gates::kMixed, false},   {2, 12, 6, 96, 48, Gates::kTypical, true},
+    {200, 1, 1, 16, 32, Gates::kTypical, false},
+};
+
+TEST_P(GatedStepTest, AgreesWithTheOracle) {
+  uint64_t seed = 800;
+  for (const Row& row : kTable) {
+    for (const DType dtype : ActivationTypes()) {
+      SCOPED_TRACE(testing::Message()
+                   << DTypeName(dtype) << " B=" << row.rows << " H=" << row.heads << "/"
+                   << row.kv_heads << " K=" << row.key_dim << " V=" << row.value_dim);
+      GatedProblem p =
+          MakeGatedProblem(Shape(dtype, row.heads, row.kv_heads, row.key_dim, row.value_dim),
+                           Tokens(row.rows), row.gates, ++seed);
+      p.wide = row.wide;
+      ExpectAgreesWithOracle(p, RunGatedStep(device(), p),
+                             dtype == DType::kFloat32 ? row.float32 : kBFloat16Tolerance);
+    }
+  }
+}
+
+TEST_P(GatedStepTest, MultipliesByTheScale) {
+  for (const float scale : {1.0F, 0.3F}) {
+    GatedProblem p =
+        MakeGatedProblem(Shape(DType::kFloat32, 2, 2, 32, 32), Tokens(3), Gates::kTypical, 830);
+    p.shape.scale = scale;
+    ExpectAgreesWithOracle(p, RunGatedStep(device(), p), kFloat32Tolerance);
+  }
+}
+
+TEST_P(GatedStepTest, ARowDoesNotDependOnItsBatchNorOnItsSlot) {
+  for (const DType dtype : ActivationTypes()) {
+    GatedProblem p = MakeGatedProblem(Shape(dtype, 4, 2, 48, 80), Tokens(33), Gates::kTypical, 840);
+    p.wide = true;
+    const GatedOutcome all = RunGatedStep(device(), p);
+    const int64_t out_cols = int64_t{p.shape.heads} * p.shape.value_dim;
+    for (const size_t row : {0, 16, 32}) {
+      const int32_t slot = p.runs[row].slot;
+      const GatedOutcome alone = RunGatedStep(device(), PartOf(p, row, 0, 1, p.State(slot)));
+      EXPECT_TRUE(SameBits(alone.out, Part(all.out, row * out_cols, out_cols))) << row;
+      EXPECT_TRUE(
+          SameBits(alone.states, Part(all.states, slot * p.shape.StateSize(), p.shape.StateSize())))
+          << row;
+    }
+  }
+}
+
+TEST_P(GatedStepTest, ReachesSlotsBeyondTwoToThe32Floats) {
+  GatedProblem p =
+      MakeGatedProblem(Shape(DType::kFloat32, 1, 1, 16, 16), Tokens(1), Gates::kTypical, 850);
+  const std::vector<float> initial = p.State(1);
+  const Output state(device(), initial);
+  const Input q(device(), p.q);
+  const Input k(device(), p.k);
+  const Input v(device(), p.v);
+  const Input gate(device(), p.log_decay);
+  const Output out(device(), 64);
+  constexpr int32_t kSlot = 1 << 22;
+  constexpr int64_t kStride = 1032;
+  const Input slot(device(), std::vector<int32_t>{kSlot});
+  // Memory before the one slot that is used is never touched, so there need not be any.
+  const auto states = reinterpret_cast<uintptr_t>(state.data()) - kSlot * kStride * 4;
+  device().GatedStep({.shape = p.shape,
+                      .rows = 1,
+                      .slots = slot.as<int32_t>(),
+                      .operands = {.q = q.data(),
+                                   .k = k.data(),
+                                   .v = v.data(),
+                                   .q_stride = 16,
+                                   .k_stride = 16,
+                                   .v_stride = 16,
+                                   .log_decay = gate.as<float>(),
+                                   .states = reinterpret_cast<float*>(states),
+                                   .slot_stride = kStride,
+                                   .out = out.data()}});
+  const GatedOutcome want = RunGatedStep(device(), p);
+  EXPECT_TRUE(SameBits(out.Read<float>(), want.out));
+  EXPECT_TRUE(SameBits(state.Read<float>(), Part(want.states, 256, 256)));
+}
+
+TEST_P(GatedStepTest, TakesNoRows) {
+  const GatedProblem p =
+      MakeGatedProblem(Shape(DType::kFloat32, 1, 1, 16, 16), {}, Gates::kZero, 860);
+  EXPECT_TRUE(SameBits(RunGatedStep(device(), p).states, p.states));
+}
+
+TEST(GatedStepThreads, GiveTheSameBits) {
+  const GatedProblem p =
+      MakeGatedProblem(Shape(DType::kFloat32, 6, 3, 64, 112), Tokens(11), Gates::kTypical, 870);
+  const GatedOutcome one = RunGatedStep(*CreateCpuDevice(1), p);
+  const GatedOutcome two = RunGatedStep(*CreateCpuDevice(2), p);
+  EXPECT_TRUE(SameBits(one.out, two.out));
+  EXPECT_TRUE(SameBits(one.states, two.states));
+}
+
+using GatedStepDeathTest = GatedStepTest;
+INSTANTIATE_TEST_SUITE_P(Devices, GatedStepDeathTest, testing::ValuesIn(DevicesUnderTest()),
+                         DeviceName);
+
+TEST_P(GatedStepDeathTest, RefusesWhatBreaksALimit) {
+  const GatedShape good = Shape(DType::kFloat32, 2, 2, 16, 16);
+  const auto step = [&](const GatedShape& shape, int64_t stride) {
+    // Large enough for every shape below; what is in it does not matter.
+    const Output memory(device(), std::vector<float>(300000));
+    const Input slot(device(), std::vector<int32_t>{0});
+    device().GatedStep({.shape = shape,
+                        .rows = 1,
+                        .slots = slot.as<int32_t>(),
+                        .operands = {.q = memory.data(),
+                                     .k = memory.data(),
+                                     .v = memory.data(),
+                                     .q_stride = stride,
+                                     .k_stride = stride,
+                                     .v_stride = stride,
+                                     .log_decay = memory.as<float>(),
+                                     .states = memory.as<float>() + 10000,
+                                     .slot_stride = 10000,
+                                     .out = memory.as<float>() + 290000}});
+    device().Synchronize();
+  };
+  step(good, 32);
+  const std::vector<GatedShape> bad = {
+      Shape(DType::kFloat32, 0, 1, 16, 16),  Shape(DType::kFloat32, 257, 257, 16, 16),
+      Shape(DType::kFloat32, 3, 2, 16, 16),  Shape(DType::kFloat32, 2, 2, 8, 16),
+      Shape(DType::kFloat32, 2, 2, 24, 16),  Shape(DType::kFloat32, 2, 2, 528, 16),
+      Shape(DType::kFloat32, 2, 2, 16, 8),   Shape(DType::kFloat32, 2, 2, 16, 40),
+      Shape(DType::kFloat32, 2, 2, 16, 528), Shape(DType::kFloat16, 2, 2, 16, 16),
+  };
+  for (const GatedShape& shape : bad) {
+    EXPECT_DEATH(step(shape, 32), kCheckFailed)
+        << shape.heads << " " << shape.kv_heads << " " << shape.key_dim << " " << shape.value_dim;
+  }
+  EXPECT_DEATH(step(good, 36), kCheckFailed);
+  if (!is_cuda()) {
+    EXPECT_DEATH(step(Shape(DType::kBFloat16, 2, 2, 16, 16), 32), kCheckFailed);
+  }
+}
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,193 @@
+#include "kernels/linear.h"
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/kernels/compare.h"
+#include "tests/kernels/devices.h"
+#include "tests/kernels/guarded_memory.h"
+#include "tests/kernels/linear_ref.h"
+#include "tests/kernels/random_data.h"
+#include "tests/kernels/strided.h"
+
+namespace sluice {
+namespace {
+
+struct Types {
+  DType weight;
+  DType x;
+  DType y;
+};
+
+struct Problem {
+  Types types;
+  int32_t in_dim;
+  int32_t out_dim;
+  int64_t padding;  // between rows of x and of y
+  bool accumulate;
+  std::vector<float> x;       // [rows, in_dim]
+  std::vector<float> weight;  // [out_dim, in_dim]
+  std::vector<float> y;       // [rows, out_dim], what is there before
+};
+
+std::vector<float> Product(Device& device, const Problem& p) {
+  const int64_t x_stride = p.in_dim + p.padding;
+  const int64_t y_stride = p.out_dim + p.padding;
+  const auto rows = static_cast<int32_t>(p.x.size() / p.in_dim);
+  const Input x(device, Spread(p.x, p.in_dim, x_stride), p.types.x);
+  const Input weight(device, p.weight, p.types.weight);
+  const Output filled(device, Spread(p.y, p.out_dim, y_stride), p.types.y);
+  const Output poisoned(device, StridedSize(rows, p.out_dim, y_stride) * DTypeBytes(p.types.y));
+  const Output& y = p.accumulate ? filled : poisoned;
+  device.Linear({.rows = rows,
+                 .in_dim = p.in_dim,
+                 .out_dim = p.out_dim,
+                 .weight_dtype = p.types.weight,
+                 .x_dtype = p.types.x,
+                 .y_dtype = p.types.y,
+                 .x = x.data(),
+                 .x_stride = x_stride,
+                 .weight = weight.data(),
+                 .y = y.data(),
+                 .y_stride = y_stride,
+                 .accumulate = p.accumulate});
+  const std::vector<float> written = y.Read(p.types.y);
+  EXPECT_TRUE(AllPoison(Columns(written, p.out_dim, p.padding, y_stride)))
+      << "written between rows";
+  return Columns(written, 0, p.out_dim, y_stride);
+}
+
+std::vector<double> Want(const Problem& p) {
+  return ref::Linear(p.x, p.weight, p.accumulate ? p.y : std::vector<float>(), p.in_dim, p.out_dim);
+}
+
+Problem Make(Types types, int32_t rows, int32_t in_dim, int32_t out_dim, uint64_t seed) {
+  Random random(seed);
+  return {types,
+          in_dim,
+          out_dim,
+          0,
+          false,
+          random.Normals(int64_t{rows} * in_dim, 1.0, types.x),
+          random.Normals(int64_t{out_dim} * in_dim, 1 / std::sqrt(in_dim), types.weight),
+          random.Normals(int64_t{rows} * out_dim, 1.0, types.y)};
+}
+
+class LinearTest : public DeviceTest {
+ protected:
+  std::vector<Types> TypesUnderTest() const {
+    constexpr DType kF32 = DType::kFloat32;
+    constexpr DType kBf16 = DType::kBFloat16;
+    if (is_cuda()) return {{kF32, kF32, kF32}, {kBf16, kBf16, kBf16}, {kBf16, kBf16, kF32}};
+    return {{kF32, kF32, kF32}, {kBf16, kF32, kF32}};
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Devices, LinearTest, testing::ValuesIn(DevicesUnderTest()), DeviceName);
+
+Tolerance ToleranceOf(Types types, int64_t rows) {
+  // One rounding of each result.
+  if (types.y == DType::kBFloat16) return {2.5e-3, 5e-3};
+  // The CPU rounds each x, for more than a few rows.
+  const bool rounds_x = types.weight == DType::kBFloat16 && types.x == DType::kFloat32;
+  if (rounds_x && rows > 1) return {3e-3, 1.5e-2};
+  // What sums of float32 give; tensor cores cut off instead of rounding.
+  return {1e-5, 6e-5};
+}
+
+TEST(LinearRef, MultipliesByHand) {
+  EXPECT_EQ(ref::Linear({1, 2}, {3, 4, 5, 6}, {}, 2, 2), std::vector<double>({11, 17}));
+  EXPECT_EQ(ref::Linear({1, 2}, {3, 4, 5, 6}, {100, 200}, 2, 2), std::vector<double>({111, 217}));
+}
+
+TEST_P(LinearTest, MultipliesByHand) {
+  for (const Types& types : TypesUnderTest()) {
+    // Output n takes the n-th input, and the last one 1 + 2 + ... + 8.
+    Problem p = Make(types, 1, 8, 8, 1);
+    p.x = {1, 2, 3, 4, 5, 6, 7, 8};
+    for (int i = 0; i < 64; ++i) p.weight[i] = i % 9 == 0 || i >= 56 ? 1.0F : 0.0F;
+    p.y = {10, 20, 30, 40, 50, 60, 70, 80};
+    EXPECT_EQ(Product(device(), p), std::vector<float>({1, 2, 3, 4, 5, 6, 7, 36}));
+    p.accumulate = true;
+    EXPECT_EQ(Product(device(), p), std::vector<float>({11, 22, 33, 44, 55, 66, 77, 116}));
+  }
+}
+
+TEST_P(LinearTest, AgreesWithTheOracle) {
+  constexpr struct {
+    int32_t rows;
+    int32_t in_dim;
+    int32_t out_dim;
+    int64_t padding;
+    bool accumulate;
+  } kShapes[] = {{1, 8, 8, 0, false},      {2, 16, 24, 8, true},     {1, 384, 1024, 0, false},
+                 {1, 1032, 520, 0, true},  {3, 2048, 264, 0, false}, {7, 384, 48, 24, false},
+                 {16, 128, 384, 0, true},  {63, 40, 72, 0, false},   {64, 384, 384, 8, true},
+                 {65, 1032, 136, 0, true}, {200, 96, 88, 16, false}, {1000, 24, 40, 0, false}};
+  uint64_t seed = 500;
+  for (const auto& shape : kShapes) {
+    for (const Types& types : TypesUnderTest()) {
+      SCOPED_TRACE(testing::Message() << shape.rows << "x" << shape.in_dim << "x" << shape.out_dim
+                                      << " weight " << DTypeName(types.weight) << " x "
+                                      << DTypeName(types.x) << " y " << DTypeName(types.y));
+      Problem p = Make(types, shape.rows, shape.in_dim, shape.out_dim, ++seed);
+      p.padding = shape.padding;
+      p.accumulate = shape.accumulate;
+      EXPECT_TRUE(Near(Product(device(), p), Want(p), ToleranceOf(types, shape.rows)));
+    }
+  }
+}
+
+TEST_P(LinearTest, ARowDoesNotDependOnTheOtherRowsValues) {
+  uint64_t seed = 550;
+  for (const Types& types : TypesUnderTest()) {
+    for (const int32_t rows : {2, 5, 64, 130}) {
+      SCOPED_TRACE(rows);
+      const Problem p = Make(types, rows, 256, 96, ++seed);
+      const size_t row = rows / 2;
+      Problem other = Make(types, rows, 256, 96, ++seed);
+      other.weight = p.weight;
+      std::copy_n(p.x.begin() + static_cast<std::ptrdiff_t>(row * 256), 256,
+                  other.x.begin() + static_cast<std::ptrdiff_t>(row * 256));
+      EXPECT_TRUE(SameBits(Part(Product(device(), p), row * 96, 96),
+                           Part(Product(device(), other), row * 96, 96)));
+    }
+  }
+}
+
+TEST_P(LinearTest, GivesTheSameBitsEachTime) {
+  for (const Types& types : TypesUnderTest()) {
+    const Problem p = Make(types, 33, 384, 128, 580);
+    EXPECT_TRUE(SameBits(Product(device(), p), Product(device(), p)));
+  }
+}
+
+TEST_P(LinearTest, TakesNoRows) {
+  for (const Types& types : TypesUnderTest()) {
+    EXPECT_TRUE(Product(device(), Make(types, 0, 64, 32, 590)).empty());
+  }
+}
+
+using LinearDeathTest = LinearTest;
+INSTANTIATE_TEST_SUITE_P(Devices, LinearDeathTest, testing::ValuesIn(DevicesUnderTest()),
+                         DeviceName);
+
+TEST_P(LinearDeathTest, RefusesWhatBreaksALimit) {
+  constexpr Types kFloat32 = {DType::kFloat32, DType::kFloat32, DType::kFloat32};
+  EXPECT_DEATH(Product(device(), Make(kFloat32, 1, 12, 8, 1)), kCheckFailed);
+  EXPECT_DEATH(Product(device(), Make(kFloat32, 1, 8, 12, 1)), kCheckFailed);
+  EXPECT_DEATH(
+      Product(device(), Make({DType::kFloat32, DType::kBFloat16, DType::kFloat32}, 1, 8, 8, 1)),
+      kCheckFailed);
+  if (is_cuda()) return;
+  EXPECT_DEATH(
+      Product(device(), Make({DType::kBFloat16, DType::kBFloat16, DType::kFloat32}, 1, 8, 8, 1)),
+      kCheckFailed);
+  EXPECT_DEATH(
+      Product(device(), Make({DType::kBFloat16, DType::kFloat32, DType::kBFloat16}, 1, 8, 8, 1)),
+      kCheckFailed);
+}
+
+}  // namespace
+}  // namespace sluice

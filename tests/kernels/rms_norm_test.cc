@@ -1,0 +1,227 @@
+#include "kernels/rms_norm.h"
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/kernels/compare.h"
+#include "tests/kernels/devices.h"
+#include "tests/kernels/guarded_memory.h"
+#include "tests/kernels/random_data.h"
+#include "tests/kernels/rms_norm_ref.h"
+#include "tests/kernels/strided.h"
+
+namespace sluice {
+namespace {
+
+constexpr Tolerance kFloat32Tolerance = {2e-6, 1e-5};
+constexpr Tolerance kBFloat16Tolerance = {2.5e-3, 5e-3};
+
+struct Problem {
+  DType dtype;
+  int32_t rows;
+  int32_t groups;
+  int32_t dim;
+  Activation gate_act;
+  bool in_place;
+  int32_t padding;            // between rows of x, gate and y; a multiple of 8
+  std::vector<float> x;       // [rows, groups * dim]
+  std::vector<float> weight;  // [dim] or empty
+  std::vector<float> gate;    // [rows, groups * dim] or empty
+};
+
+constexpr float kEps = 1e-5F;
+
+std::vector<float> Normed(Device& device, const Problem& p) {
+  const int64_t cols = int64_t{p.groups} * p.dim;
+  const int64_t stride = cols + p.padding;
+  const std::vector<float> spread = Spread(p.x, cols, stride);
+  const Input x(device, spread, p.dtype);
+  const Input weight(device, p.weight);
+  const Input gate(device, Spread(p.gate, cols, stride + 8), p.dtype);
+  const Output in_place(device, spread, p.dtype);
+  const Output apart(device, static_cast<int64_t>(spread.size()) * DTypeBytes(p.dtype));
+  const Output& y = p.in_place ? in_place : apart;
+  device.RmsNorm({.dtype = p.dtype,
+                  .rows = p.rows,
+                  .groups = p.groups,
+                  .dim = p.dim,
+                  .eps = kEps,
+                  .x = p.in_place ? y.data() : x.data(),
+                  .x_stride = stride,
+                  .weight = weight.as<float>(),
+                  .gate_act = p.gate_act,
+                  .gate = gate.data(),
+                  .gate_stride = stride + 8,
+                  .y = y.data(),
+                  .y_stride = stride});
+  const std::vector<float> written = y.Read(p.dtype);
+  EXPECT_TRUE(AllPoison(Columns(written, cols, p.padding, stride))) << "written between rows";
+  return Columns(written, 0, cols, stride);
+}
+
+std::vector<double> Want(const Problem& p) {
+  return ref::RmsNorm(p.x, p.weight, p.gate, p.gate_act, p.dim, kEps);
+}
+
+Problem RowOf(const Problem& p, int64_t row) {
+  const size_t cols = size_t{1} * p.groups * p.dim;
+  Problem one = p;
+  one.rows = 1;
+  one.x = Part(p.x, row * cols, cols);
+  if (!p.gate.empty()) one.gate = Part(p.gate, row * cols, cols);
+  return one;
+}
+
+class RmsNormTest : public DeviceTest {};
+INSTANTIATE_TEST_SUITE_P(Devices, RmsNormTest, testing::ValuesIn(DevicesUnderTest()), DeviceName);
+
+TEST(RmsNormRef, NormsByHand) {
+  // The mean square of 3, 4 is 12.5; sigmoid(0) is a half.
+  const std::vector<double> y = ref::RmsNorm({3, 4}, {1, 2}, {0, 0}, Activation::kSigmoid, 2, 12.5);
+  EXPECT_DOUBLE_EQ(y[0], 0.3);
+  EXPECT_DOUBLE_EQ(y[1], 0.8);
+}
+
+TEST_P(RmsNormTest, NormsByHand) {
+  // The mean square of ones and minus ones is one.
+  const Problem p = {.dtype = DType::kFloat32,
+                     .rows = 1,
+                     .groups = 1,
+                     .dim = 8,
+                     .gate_act = Activation::kNone,
+                     .in_place = false,
+                     .padding = 0,
+                     .x = {1, -1, 1, -1, 1, -1, 1, -1},
+                     .weight = {1, 1, 2, 2, 3, 3, 4, 4},
+                     .gate = {1, 1, 1, 1, 1, 0, 10, 10}};
+  const double n = 1 / std::sqrt(1 + double{kEps});
+  EXPECT_TRUE(
+      EachNear(Normed(device(), p), {n, -n, 2 * n, -2 * n, 3 * n, 0, 40 * n, -40 * n}, 1e-6, 1e-7));
+}
+
+struct Shape {
+  int32_t rows;
+  int32_t groups;
+  int32_t dim;
+  bool weight;
+  bool gate;
+  Activation gate_act;
+  bool in_place;
+  int32_t padding;
+};
+
+constexpr Shape kShapes[] = {
+    {1, 1, 8, true, false, Activation::kNone, false, 0},
+    {5, 1, 24, false, false, Activation::kNone, false, 8},
+    {64, 1, 64, true, false, Activation::kNone, true, 0},
+    {3, 1, 384, true, false, Activation::kNone, false, 0},
+    {33, 1, 2048, true, false, Activation::kNone, true, 16},
+    {2, 1, 2056, true, true, Activation::kSilu, false, 0},
+    {2, 1, 16384, true, false, Activation::kNone, false, 0},
+    {7, 3, 128, true, true, Activation::kSilu, false, 0},
+    {9, 4, 512, false, true, Activation::kSigmoid, true, 24},
+    {1, 16, 16, true, true, Activation::kNone, false, 8},
+    {130, 5, 96, true, true, Activation::kGelu, true, 0},
+    {2, 2, 40, true, true, Activation::kRelu, false, 0},
+    {2, 2, 40, true, true, Activation::kElu1, false, 0},
+    {2, 2, 40, true, true, Activation::kSquareRelu, false, 0},
+};
+
+Problem Make(const Shape& shape, DType dtype, uint64_t seed) {
+  Random random(seed);
+  const int64_t count = int64_t{shape.rows} * shape.groups * shape.dim;
+  Problem p = {.dtype = dtype,
+               .rows = shape.rows,
+               .groups = shape.groups,
+               .dim = shape.dim,
+               .gate_act = shape.gate_act,
+               .in_place = shape.in_place,
+               .padding = shape.padding,
+               .x = random.Normals(count, 3.0, dtype),
+               .weight = {},
+               .gate = {}};
+  if (shape.weight) p.weight = random.Uniforms(shape.dim, 0.5, 2.0);
+  if (shape.gate) p.gate = random.Normals(count, 2.0, dtype);
+  return p;
+}
+
+TEST_P(RmsNormTest, AgreesWithTheOracle) {
+  uint64_t seed = 100;
+  for (const Shape& shape : kShapes) {
+    for (const DType dtype : ActivationTypes()) {
+      const Problem p = Make(shape, dtype, ++seed);
+      SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " " << p.rows << "x" << p.groups << "x"
+                                      << p.dim << " gate_act " << static_cast<int>(p.gate_act));
+      EXPECT_TRUE(Near(Normed(device(), p), Want(p),
+                       dtype == DType::kFloat32 ? kFloat32Tolerance : kBFloat16Tolerance));
+    }
+  }
+}
+
+TEST_P(RmsNormTest, StaysExactForSmallAndLargeRows) {
+  for (const double size : {1e-6, 1e4}) {
+    Problem p = Make({3, 1, 256, true, false, Activation::kNone, false, 0}, DType::kFloat32, 7);
+    for (float& x : p.x) x *= static_cast<float>(size);
+    EXPECT_TRUE(Near(Normed(device(), p), Want(p), kFloat32Tolerance)) << size;
+  }
+}
+
+TEST_P(RmsNormTest, ARowDoesNotDependOnItsBatch) {
+  const Problem p =
+      Make({17, 3, 104, true, true, Activation::kSilu, false, 8}, ActivationTypes().back(), 8);
+  const std::vector<float> all = Normed(device(), p);
+  for (const int64_t row : {0, 9, 16}) {
+    const size_t cols = size_t{1} * p.groups * p.dim;
+    EXPECT_TRUE(SameBits(Normed(device(), RowOf(p, row)), Part(all, row * cols, cols))) << row;
+  }
+}
+
+TEST(RmsNormThreads, GiveTheSameBits) {
+  const Problem p =
+      Make({67, 2, 1000, true, true, Activation::kSilu, false, 0}, DType::kFloat32, 9);
+  EXPECT_TRUE(SameBits(Normed(*CreateCpuDevice(1), p), Normed(*CreateCpuDevice(2), p)));
+}
+
+using RmsNormDeathTest = RmsNormTest;
+INSTANTIATE_TEST_SUITE_P(Devices, RmsNormDeathTest, testing::ValuesIn(DevicesUnderTest()),
+                         DeviceName);
+
+TEST_P(RmsNormDeathTest, RefusesWhatBreaksALimit) {
+  const Output y(device(), std::vector<float>(32768));
+  const RmsNormArgs good = {.dtype = DType::kFloat32,
+                            .rows = 1,
+                            .dim = 8,
+                            .eps = kEps,
+                            .x = y.data(),
+                            .x_stride = 8,
+                            .weight = nullptr,
+                            .y = y.data(),
+                            .y_stride = 8};
+  device().RmsNorm(good);
+  for (const int32_t dim : {0, 12, 16392}) {
+    RmsNormArgs bad = good;
+    bad.dim = dim;
+    bad.x_stride = bad.y_stride = 16400;
+    EXPECT_DEATH(device().RmsNorm(bad), kCheckFailed) << dim;
+  }
+  RmsNormArgs bad = good;
+  bad.x_stride = 0;
+  EXPECT_DEATH(device().RmsNorm(bad), kCheckFailed);
+  bad = good;
+  bad.eps = 0;
+  EXPECT_DEATH(device().RmsNorm(bad), kCheckFailed);
+  bad = good;
+  bad.dtype = DType::kFloat16;
+  EXPECT_DEATH(device().RmsNorm(bad), kCheckFailed);
+}
+
+TEST(RmsNormDeathTest, RefusesBFloat16OnTheCpu) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const Problem p = Make({1, 1, 8, false, false, Activation::kNone, true, 0}, DType::kBFloat16, 10);
+  EXPECT_DEATH(Normed(*CreateCpuDevice(1), p), kCheckFailed);
+}
+
+}  // namespace
+}  // namespace sluice
