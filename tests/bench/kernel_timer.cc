@@ -1,0 +1,178 @@
+#include "tests/bench/kernel_timer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+namespace sluice {
+namespace {
+
+constexpr int64_t kMiB = int64_t{1} << 20;
+// More than any cache of a processor or a GPU in use holds.
+constexpr int64_t kRotationBytes = 512 * kMiB;
+constexpr int64_t kMaxCopies = 64;
+constexpr int kBatches = 7;
+constexpr double kBatchSeconds = 0.03;
+constexpr int64_t kMaxCallsPerBatch = 2000;
+
+double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+DeviceBuffer Take(Device& device, int64_t bytes) {
+  DeviceBuffer buffer(&device, bytes);
+  if (!buffer.ok()) {
+    std::fprintf(stderr, "kernels_bench: no %lld bytes left on the device\n",
+                 static_cast<long long>(bytes));
+    std::exit(1);
+  }
+  return buffer;
+}
+
+// The upper half of a float32, which is near enough to its bfloat16 here.
+uint16_t Half(float value) {
+  uint32_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(bits));
+  return static_cast<uint16_t>(bits >> 16);
+}
+
+// Numbers of a linear congruence: no pattern that a cache or a multiplier could like.
+std::vector<uint8_t> Pattern(int64_t count, DType dtype, float low, float high) {
+  std::vector<uint8_t> bytes(count * DTypeBytes(dtype));
+  uint32_t state = 1;
+  for (int64_t i = 0; i < count; ++i) {
+    state = state * 1664525 + 1013904223;
+    const float value = low + (high - low) * static_cast<float>(state >> 8) * 0x1p-24F;
+    const uint16_t half = Half(value);
+    if (dtype == DType::kFloat32) {
+      std::memcpy(&bytes[i * 4], &value, 4);
+    } else {
+      std::memcpy(&bytes[i * 2], &half, 2);
+    }
+  }
+  return bytes;
+}
+
+}  // namespace
+
+Rotation::Rotation(Device& device, int64_t bytes)
+    : device_(device),
+      copies_(
+          std::clamp(kRotationBytes / std::max<int64_t>(bytes, 1) + 1, int64_t{2}, kMaxCopies)) {}
+
+Ring Rotation::Numbers(int64_t count, DType dtype, float low, float high) const {
+  // One pattern over and over: making a gigabyte of numbers would take longer than the bench.
+  constexpr int64_t kPattern = 1 << 20;
+  const std::vector<uint8_t> pattern = Pattern(std::min(count, kPattern), dtype, low, high);
+  const auto step = static_cast<int64_t>(pattern.size());
+  const int64_t bytes = count * DTypeBytes(dtype);
+  Ring ring = Empty(bytes);
+  for (int64_t copy = 0; copy < copies_; ++copy) {
+    for (int64_t at = 0; at < bytes; at += step) {
+      device_.Upload(ring.at<uint8_t>(copy) + at, pattern.data(), std::min(step, bytes - at));
+    }
+  }
+  return ring;
+}
+
+Ring Rotation::Empty(int64_t bytes) const {
+  Ring ring;
+  for (int64_t copy = 0; copy < copies_; ++copy) {
+    ring.Add(Take(device_, bytes));
+    if (bytes > 0) device_.Zero(ring[copy], bytes);
+  }
+  return ring;
+}
+
+Ring Rotation::Bytes(const void* content, int64_t bytes) const {
+  Ring ring = Empty(bytes);
+  for (int64_t copy = 0; copy < copies_; ++copy) device_.Upload(ring[copy], content, bytes);
+  return ring;
+}
+
+KernelTimer::KernelTimer(Device* device, std::string only)
+    : device_(device), only_(std::move(only)) {
+  copy_bytes_per_second_ = MeasureCopy();
+  product_flops_per_second_ = MeasureProduct();
+  std::printf("%s\n\n", device_->Description().c_str());
+  std::printf("copy %.1f GB/s, matrix product %.2f TFLOP/s\n\n", copy_bytes_per_second_ * 1e-9,
+              product_flops_per_second_ * 1e-12);
+  std::printf("| op | shape | us | MB | GB/s | %% of copy | TFLOP/s | %% of product |\n");
+  std::printf("|---|---|--:|--:|--:|--:|--:|--:|\n");
+}
+
+double KernelTimer::MedianSeconds(const std::function<void(int64_t)>& call) {
+  int64_t number = 0;
+  call(number++);
+  device_->Synchronize();
+  double begin = Now();
+  call(number++);
+  device_->Synchronize();
+  const auto wanted = static_cast<int64_t>(kBatchSeconds / std::max(Now() - begin, 1e-7));
+  const int64_t calls = std::clamp<int64_t>(wanted, 1, kMaxCallsPerBatch);
+  std::vector<double> seconds;
+  for (int batch = 0; batch < kBatches; ++batch) {
+    begin = Now();
+    for (int64_t i = 0; i < calls; ++i) call(number++);
+    device_->Synchronize();
+    seconds.push_back((Now() - begin) / static_cast<double>(calls));
+  }
+  std::nth_element(seconds.begin(), seconds.begin() + kBatches / 2, seconds.end());
+  return seconds[kBatches / 2];
+}
+
+double KernelTimer::MeasureCopy() {
+  const int64_t bytes = (device_->kind() == DeviceKind::kCpu ? 256 : 1024) * kMiB;
+  const DeviceBuffer from = Take(*device_, bytes);
+  const DeviceBuffer to = Take(*device_, bytes);
+  device_->Zero(from.data(), bytes);
+  device_->Zero(to.data(), bytes);
+  const double seconds =
+      MedianSeconds([&](int64_t) { device_->Copy(to.data(), from.data(), bytes); });
+  return static_cast<double>(2 * bytes) / seconds;
+}
+
+double KernelTimer::MeasureProduct() {
+  const int32_t dim = device_->kind() == DeviceKind::kCpu ? 2048 : 8192;
+  const DType x_dtype = device_->ActivationType(DType::kBFloat16);
+  const Rotation rotation(*device_, kRotationBytes);
+  const int64_t count = int64_t{dim} * dim;
+  const Ring x = rotation.Numbers(count, x_dtype);
+  const Ring weight = rotation.Numbers(count, DType::kBFloat16);
+  const Ring y = rotation.Numbers(count, x_dtype);
+  LinearArgs args = {.rows = dim,
+                     .in_dim = dim,
+                     .out_dim = dim,
+                     .weight_dtype = DType::kBFloat16,
+                     .x_dtype = x_dtype,
+                     .y_dtype = x_dtype,
+                     .x_stride = dim,
+                     .y_stride = dim};
+  const double seconds = MedianSeconds([&](int64_t call) {
+    args.x = x[call];
+    args.weight = weight[call];
+    args.y = y[call];
+    device_->Linear(args);
+  });
+  return static_cast<double>(LinearFlops(args)) / seconds;
+}
+
+void KernelTimer::Time(const TimedCase& timed, const std::function<void(int64_t)>& call) {
+  const double seconds = MedianSeconds(call);
+  const double bandwidth = static_cast<double>(timed.bytes) / seconds;
+  std::printf("| %s | %s | %.1f | %.2f | %.1f | %.0f |", timed.op.c_str(), timed.shape.c_str(),
+              seconds * 1e6, static_cast<double>(timed.bytes) * 1e-6, bandwidth * 1e-9,
+              100 * bandwidth / copy_bytes_per_second_);
+  if (timed.flops == 0) {
+    std::printf(" | |\n");
+  } else {
+    const double flops = static_cast<double>(timed.flops) / seconds;
+    std::printf(" %.2f | %.0f |\n", flops * 1e-12, 100 * flops / product_flops_per_second_);
+  }
+  std::fflush(stdout);
+}
+
+}  // namespace sluice

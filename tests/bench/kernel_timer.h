@@ -1,0 +1,83 @@
+// Times ops of a device, and sets what they move and compute beside what the same device reaches on
+// a large copy and a large matrix product in the same run.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kernels/device.h"
+#include "kernels/device_buffer.h"
+
+namespace sluice {
+
+// An operand in as many copies as a rotation has, taken in turn.
+class Ring {
+ public:
+  void Add(DeviceBuffer buffer) { buffers_.push_back(std::move(buffer)); }
+  void* operator[](int64_t call) const { return buffers_[call % size()].data(); }
+  template <typename T>
+  T* at(int64_t call) const {
+    return static_cast<T*>((*this)[call]);
+  }
+  int64_t size() const { return static_cast<int64_t>(buffers_.size()); }
+
+ private:
+  std::vector<DeviceBuffer> buffers_;
+};
+
+// Memory of one case. `bytes` is what one call touches: calls take turns over as many copies as it
+// needs for none to be found in a cache.
+class Rotation {
+ public:
+  Rotation(Device& device, int64_t bytes);
+
+  // Numbers spread evenly over [low, high].
+  Ring Numbers(int64_t count, DType dtype, float low = -1, float high = 1) const;
+  // The same integers in every copy.
+  template <typename T>
+  Ring Same(const std::vector<T>& values) const {
+    return Bytes(values.data(), static_cast<int64_t>(values.size() * sizeof(T)));
+  }
+  Ring Empty(int64_t bytes) const;
+
+ private:
+  Ring Bytes(const void* content, int64_t bytes) const;
+
+  Device& device_;
+  int64_t copies_;
+};
+
+struct TimedCase {
+  std::string op;
+  std::string shape;
+  int64_t bytes;
+  int64_t flops = 0;  // 0: not told
+};
+
+class KernelTimer {
+ public:
+  // Measures the two ceilings and prints the head of the table. Cases whose op does not contain
+  // `only` are left out.
+  KernelTimer(Device* device, std::string only);
+
+  Device& device() { return *device_; }
+  bool Wants(const std::string& op) const { return op.find(only_) != std::string::npos; }
+
+  // Prints a row: the median over batches of calls of the time a call. `call` gets a running number
+  // to rotate by.
+  void Time(const TimedCase& timed, const std::function<void(int64_t)>& call);
+
+ private:
+  double MedianSeconds(const std::function<void(int64_t)>& call);
+  double MeasureCopy();
+  double MeasureProduct();
+
+  Device* const device_;
+  const std::string only_;
+  double copy_bytes_per_second_ = 0;
+  double product_flops_per_second_ = 0;
+};
+
+}  // namespace sluice

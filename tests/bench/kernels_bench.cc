@@ -1,0 +1,453 @@
+// Time, bytes and operations of every op at the shapes of real models.
+//
+//   kernels_bench --device=cpu|cuda [--threads=N] [--shapes=demo|gla-1.3b|all] [--op=PART]
+//
+// Every call takes the next of several copies of its operands, so that nothing is found in a cache
+// that a model's other layers would have flushed. A time is the median over batches of calls that
+// are queued together.
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "kernels/device.h"
+#include "tests/bench/kernel_timer.h"
+#include "tests/kernels/packed_rows.h"
+
+namespace sluice {
+namespace {
+
+constexpr int32_t kVocab = 32000;
+constexpr float kEps = 1e-6F;
+
+struct ModelShape {
+  std::string name;
+  int32_t heads;
+  int32_t key_dim;
+  int32_t value_dim;
+  int32_t model_dim;
+  int32_t mlp_dim;
+};
+
+std::string Format(const char* format, int64_t a, int64_t b = 0, int64_t c = 0) {
+  char text[128];
+  std::snprintf(text, sizeof(text), format, static_cast<long long>(a), static_cast<long long>(b),
+                static_cast<long long>(c));
+  return text;
+}
+
+DType Activations(KernelTimer& timer) { return timer.device().ActivationType(DType::kBFloat16); }
+
+std::vector<int32_t> Counting(int32_t count) {
+  std::vector<int32_t> values(count);
+  std::iota(values.begin(), values.end(), 0);
+  return values;
+}
+
+void TimeGatherRows(KernelTimer& timer, const ModelShape& m, int32_t rows) {
+  GatherRowsArgs args = {.rows = rows,
+                         .dim = m.model_dim,
+                         .table_rows = kVocab,
+                         .table_dtype = DType::kBFloat16,
+                         .out_dtype = Activations(timer)};
+  const Rotation rotation(timer.device(), int64_t{2} * kVocab * m.model_dim);
+  const Ring table = rotation.Numbers(int64_t{kVocab} * m.model_dim, DType::kBFloat16);
+  std::vector<int32_t> picked = Counting(rows);
+  for (int32_t& row : picked) row = static_cast<int32_t>(int64_t{row} * 7919 % kVocab);
+  const Ring indices = rotation.Same(picked);
+  const Ring out = rotation.Empty(int64_t{rows} * m.model_dim * DTypeBytes(args.out_dtype));
+  timer.Time({"gather_rows", Format("%lldx%lld", rows, m.model_dim), GatherRowsBytes(args)},
+             [&](int64_t call) {
+               args.table = table[call];
+               args.indices = indices.at<int32_t>(call);
+               args.out = out[call];
+               timer.device().GatherRows(args);
+             });
+}
+
+// With groups, the gated norm behind a mixer.
+void TimeRmsNorm(KernelTimer& timer, int32_t rows, int32_t groups, int32_t dim) {
+  const int64_t cols = int64_t{groups} * dim;
+  RmsNormArgs args = {.dtype = Activations(timer),
+                      .rows = rows,
+                      .groups = groups,
+                      .dim = dim,
+                      .eps = kEps,
+                      .x_stride = cols,
+                      .gate_act = Activation::kSilu,
+                      .gate_stride = cols,
+                      .y_stride = cols};
+  const Rotation rotation(timer.device(), rows * cols * 3 * DTypeBytes(args.dtype));
+  const Ring x = rotation.Numbers(rows * cols, args.dtype);
+  const Ring gate = rotation.Numbers(rows * cols, args.dtype);
+  const Ring weight = rotation.Numbers(dim, DType::kFloat32);
+  const Ring y = rotation.Empty(rows * cols * DTypeBytes(args.dtype));
+  args.gate = groups > 1 ? gate[0] : nullptr;
+  timer.Time({groups > 1 ? "rms_norm gated" : "rms_norm",
+              Format("%lldx%lldx%lld", rows, groups, dim), RmsNormBytes(args)},
+             [&](int64_t call) {
+               args.x = x[call];
+               args.gate = groups > 1 ? gate[call] : nullptr;
+               args.weight = weight.at<float>(call);
+               args.y = y[call];
+               timer.device().RmsNorm(args);
+             });
+}
+
+void TimeLinear(KernelTimer& timer, int32_t rows, int32_t in_dim, int32_t out_dim, DType y_dtype) {
+  LinearArgs args = {.rows = rows,
+                     .in_dim = in_dim,
+                     .out_dim = out_dim,
+                     .weight_dtype = DType::kBFloat16,
+                     .x_dtype = Activations(timer),
+                     .y_dtype = y_dtype,
+                     .x_stride = in_dim,
+                     .y_stride = out_dim};
+  const Rotation rotation(timer.device(), LinearBytes(args));
+  const Ring x = rotation.Numbers(int64_t{rows} * in_dim, args.x_dtype);
+  const Ring weight = rotation.Numbers(int64_t{in_dim} * out_dim, args.weight_dtype);
+  const Ring y = rotation.Empty(int64_t{rows} * out_dim * DTypeBytes(y_dtype));
+  timer.Time({"linear", Format("M=%lld K=%lld N=%lld", rows, in_dim, out_dim), LinearBytes(args),
+              LinearFlops(args)},
+             [&](int64_t call) {
+               args.x = x[call];
+               args.weight = weight[call];
+               args.y = y[call];
+               timer.device().Linear(args);
+             });
+}
+
+void TimeShortConv(KernelTimer& timer, int32_t channels, int32_t decode_rows, int32_t length) {
+  constexpr int32_t kWidth = 4;
+  const bool has_segment = length > 0;
+  const PackedRows packed = PackRuns(
+      has_segment ? std::vector<TokenRun>{{length, 0, decode_rows}} : std::vector<TokenRun>(),
+      decode_rows);
+  ShortConvArgs args = {.dtype = Activations(timer),
+                        .channels = channels,
+                        .width = kWidth,
+                        .decode_rows = decode_rows,
+                        .segment_count = has_segment ? 1 : 0,
+                        .rows = packed.rows,
+                        .x_stride = channels,
+                        .bias = nullptr,
+                        .slot_stride = int64_t{channels} * (kWidth - 1)};
+  const Rotation rotation(timer.device(), ShortConvBytes(args));
+  const Ring slots = rotation.Same(Counting(decode_rows));
+  const Ring segments = rotation.Same(packed.segments);
+  const Ring x = rotation.Numbers(int64_t{packed.rows} * channels, args.dtype);
+  const Ring weight = rotation.Numbers(int64_t{channels} * kWidth, DType::kFloat32);
+  const Ring windows = rotation.Numbers((decode_rows + 1) * args.slot_stride, DType::kFloat32);
+  const Ring y = rotation.Empty(int64_t{packed.rows} * channels * DTypeBytes(args.dtype));
+  timer.Time({"short_conv", Format("B=%lld T=%lld C=%lld", decode_rows, length, channels),
+              ShortConvBytes(args)},
+             [&](int64_t call) {
+               args.slots = slots.at<int32_t>(call);
+               args.segments = segments.at<Segment>(call);
+               args.x = x[call];
+               args.weight = weight.at<float>(call);
+               args.windows = windows.at<float>(call);
+               args.y = y[call];
+               timer.device().ShortConv(args);
+             });
+}
+
+void TimeLogGate(KernelTimer& timer, int32_t rows, int32_t dim) {
+  LogGateArgs args = {.dtype = Activations(timer),
+                      .rows = rows,
+                      .rank = 16,
+                      .dim = dim,
+                      .normalizer = 16,
+                      .clamp_min = -INFINITY,
+                      .x_stride = 16};
+  const Rotation rotation(timer.device(), LogGateBytes(args));
+  const Ring x = rotation.Numbers(int64_t{rows} * args.rank, args.dtype);
+  const Ring weight = rotation.Numbers(int64_t{dim} * args.rank, DType::kFloat32);
+  const Ring bias = rotation.Numbers(dim, DType::kFloat32);
+  const Ring log_decay = rotation.Empty(int64_t{rows} * dim * 4);
+  timer.Time({"log_gate", Format("%lldx16x%lld", rows, dim), LogGateBytes(args)},
+             [&](int64_t call) {
+               args.x = x[call];
+               args.weight = weight.at<float>(call);
+               args.bias = bias.at<float>(call);
+               args.log_decay = log_decay.at<float>(call);
+               timer.device().LogGate(args);
+             });
+}
+
+void TimeActivate(KernelTimer& timer, int32_t rows, int32_t cols) {
+  ActivationArgs args = {.dtype = Activations(timer),
+                         // Silu in place would end in denormals.
+                         .act = Activation::kElu1,
+                         .rows = rows,
+                         .cols = cols,
+                         .stride = cols};
+  const Rotation rotation(timer.device(), ActivationBytes(args));
+  const Ring x = rotation.Numbers(int64_t{rows} * cols, args.dtype, 1, 2);
+  timer.Time({"activation elu1", Format("%lldx%lld", rows, cols), ActivationBytes(args)},
+             [&](int64_t call) {
+               args.x = x[call];
+               timer.device().Activate(args);
+             });
+}
+
+void TimeSwiGlu(KernelTimer& timer, int32_t rows, int32_t dim) {
+  SwiGluArgs args = {.dtype = Activations(timer), .rows = rows, .dim = dim};
+  const Rotation rotation(timer.device(), SwiGluBytes(args));
+  const Ring x = rotation.Numbers(int64_t{2} * rows * dim, args.dtype);
+  const Ring out = rotation.Empty(int64_t{rows} * dim * DTypeBytes(args.dtype));
+  timer.Time({"swiglu", Format("%lldx%lld", rows, dim), SwiGluBytes(args)}, [&](int64_t call) {
+    args.x = x[call];
+    args.out = out[call];
+    timer.device().SwiGlu(args);
+  });
+}
+
+GatedShape ShapeOf(KernelTimer& timer, const ModelShape& m) {
+  return {Activations(timer), m.heads,     m.heads,
+          m.key_dim,          m.value_dim, 1 / std::sqrt(static_cast<float>(m.key_dim))};
+}
+
+// q, k, v, gates and states of `rows` tokens and `slots` sequences.
+struct GatedRings {
+  GatedRings(const Rotation& rotation, const GatedShape& s, int64_t rows, int64_t slots)
+      : shape(s),
+        q(rotation.Numbers(rows * s.heads * s.key_dim, s.dtype)),
+        k(rotation.Numbers(rows * s.kv_heads * s.key_dim, s.dtype)),
+        v(rotation.Numbers(rows * s.kv_heads * s.value_dim, s.dtype)),
+        log_decay(rotation.Numbers(rows * s.kv_heads * s.key_dim, DType::kFloat32, -0.1F, 0)),
+        states(rotation.Numbers(slots * s.StateSize(), DType::kFloat32)),
+        out(rotation.Empty(rows * s.heads * s.value_dim * DTypeBytes(s.dtype))) {}
+
+  GatedOperands At(int64_t call) const {
+    return {.q = q[call],
+            .k = k[call],
+            .v = v[call],
+            .q_stride = int64_t{shape.heads} * shape.key_dim,
+            .k_stride = int64_t{shape.kv_heads} * shape.key_dim,
+            .v_stride = int64_t{shape.kv_heads} * shape.value_dim,
+            .log_decay = log_decay.at<float>(call),
+            .states = states.at<float>(call),
+            .slot_stride = shape.StateSize(),
+            .out = out[call]};
+  }
+
+  GatedShape shape;
+  Ring q, k, v, log_decay, states, out;
+};
+
+void TimeGatedStep(KernelTimer& timer, const ModelShape& m, int32_t rows) {
+  GatedStepArgs args = {.shape = ShapeOf(timer, m), .rows = rows};
+  const int64_t bytes = GatedStepBytes(args);
+  const Rotation rotation(timer.device(), bytes / 2);
+  const GatedRings rings(rotation, args.shape, rows, rows);
+  const Ring slots = rotation.Same(Counting(rows));
+  const int64_t flops = 5 * rows * args.shape.StateSize();
+  timer.Time({"gated_step", Format("B=%lld", rows) + " " + m.name, bytes, flops},
+             [&](int64_t call) {
+               args.slots = slots.at<int32_t>(call);
+               args.operands = rings.At(call);
+               timer.device().GatedStep(args);
+             });
+}
+
+void TimeGatedChunk(KernelTimer& timer, const ModelShape& m, int32_t sequences, int32_t length) {
+  std::vector<TokenRun> runs;
+  for (int32_t i = 0; i < sequences; ++i) runs.push_back({length, 0, i});
+  const PackedRows packed = PackRuns(runs, 0);
+  const auto chunks = static_cast<int32_t>(packed.chunks.size());
+  GatedChunkArgs args = {
+      .shape = ShapeOf(timer, m), .segment_count = sequences, .chunk_count = chunks};
+  const int64_t bytes = GatedChunkBytes(args.shape, packed.rows, sequences);
+  const Rotation rotation(timer.device(), bytes);
+  const GatedRings rings(rotation, args.shape, packed.rows, sequences);
+  const Ring segments = rotation.Same(packed.segments);
+  const Ring spans = rotation.Same(packed.chunks);
+  const DeviceBuffer workspace(&timer.device(),
+                               timer.device().GatedChunkWorkspaceBytes(args.shape, chunks));
+  args.workspace = workspace.data();
+  timer.Time({"gated_chunk", Format("%lldx%lld", sequences, length) + " " + m.name, bytes,
+              GatedChunkFlops(args.shape, packed.rows)},
+             [&](int64_t call) {
+               args.segments = segments.at<Segment>(call);
+               args.chunks = spans.at<ChunkSpan>(call);
+               args.operands = rings.At(call);
+               timer.device().GatedChunk(args);
+             });
+}
+
+void TimeSample(KernelTimer& timer, int32_t rows, const std::string& name, SampleParams params) {
+  const Rotation rotation(timer.device(), int64_t{2} * rows * kVocab * 4);
+  std::vector<SampleParams> all(rows, params);
+  for (int32_t r = 0; r < rows; ++r) all[r].position = static_cast<uint32_t>(r);
+  const Ring logits = rotation.Numbers(int64_t{rows} * kVocab, DType::kFloat32, -8, 8);
+  const Ring param = rotation.Same(all);
+  const Ring scratch = rotation.Empty(int64_t{rows} * kVocab * 4);
+  const Ring tokens = rotation.Empty(int64_t{rows} * 4);
+  SampleArgs args = {.rows = rows, .vocab = kVocab, .bias = nullptr, .counts = nullptr};
+  timer.Time({"sample " + name, Format("%lldx%lld", rows, kVocab), SampleBytes(args)},
+             [&](int64_t call) {
+               args.logits = logits.at<float>(call);
+               args.params = param.at<SampleParams>(call);
+               args.scratch = scratch.at<float>(call);
+               args.tokens = tokens.at<int32_t>(call);
+               timer.device().Sample(args);
+             });
+}
+
+void TimeLogprobs(KernelTimer& timer, int32_t rows, int32_t top_n) {
+  LogprobsArgs args = {.rows = rows, .vocab = kVocab, .top_n = top_n};
+  const Rotation rotation(timer.device(), LogprobsBytes(args));
+  const Ring logits = rotation.Numbers(int64_t{rows} * kVocab, DType::kFloat32, -8, 8);
+  const Ring targets = rotation.Same(Counting(rows));
+  const Ring logprobs = rotation.Empty(int64_t{rows} * 4);
+  const Ring top_tokens = rotation.Empty(int64_t{rows} * top_n * 4);
+  const Ring top_logprobs = rotation.Empty(int64_t{rows} * top_n * 4);
+  timer.Time({"logprobs", Format("%lldx%lld top %lld", rows, kVocab, top_n), LogprobsBytes(args)},
+             [&](int64_t call) {
+               args.logits = logits.at<float>(call);
+               args.targets = targets.at<int32_t>(call);
+               args.target_logprobs = logprobs.at<float>(call);
+               args.top_tokens = top_tokens.at<int32_t>(call);
+               args.top_logprobs = top_logprobs.at<float>(call);
+               timer.device().Logprobs(args);
+             });
+}
+
+void TimeMarkPrompt(KernelTimer& timer, int32_t rows) {
+  MarkPromptArgs args = {.rows = rows, .vocab = kVocab};
+  // A token, a slot, and a word of the table read and written.
+  const int64_t bytes = int64_t{rows} * 16;
+  const Rotation rotation(timer.device(), int64_t{kVocab} * 4);
+  const Ring tokens = rotation.Same(Counting(rows));
+  const Ring slots = rotation.Same(std::vector<int32_t>(rows, 0));
+  const Ring counts = rotation.Empty(int64_t{kVocab} * 4);
+  timer.Time({"token_counts", Format("%lld", rows), bytes}, [&](int64_t call) {
+    args.tokens = tokens.at<int32_t>(call);
+    args.slots = slots.at<int32_t>(call);
+    args.counts = counts.at<uint32_t>(call);
+    timer.device().MarkPrompt(args);
+  });
+}
+
+void TimeMixer(KernelTimer& timer, const ModelShape& m) {
+  const bool is_cpu = timer.device().kind() == DeviceKind::kCpu;
+  for (const int32_t rows : {1, 8, 64, 128, 512}) {
+    if (!timer.Wants("gated_step") || (is_cpu && rows > 64)) continue;
+    TimeGatedStep(timer, m, rows);
+  }
+  if (timer.Wants("gated_chunk")) {
+    TimeGatedChunk(timer, m, 1, 64);
+    TimeGatedChunk(timer, m, 1, 2048);
+    TimeGatedChunk(timer, m, 8, 2048);
+    if (!is_cpu) {
+      TimeGatedChunk(timer, m, 1, 16384);
+      TimeGatedChunk(timer, m, 1, 32768);
+      TimeGatedChunk(timer, m, 8, 4096);
+      TimeGatedChunk(timer, m, 64, 256);
+    }
+  }
+  if (timer.Wants("log_gate")) TimeLogGate(timer, 64, m.heads * m.key_dim);
+  if (timer.Wants("log_gate")) TimeLogGate(timer, 2048, m.heads * m.key_dim);
+  if (timer.Wants("activation")) TimeActivate(timer, 2048, m.heads * m.key_dim);
+  if (timer.Wants("short_conv")) TimeShortConv(timer, m.heads * m.value_dim, 64, 0);
+  if (timer.Wants("short_conv")) TimeShortConv(timer, m.heads * m.value_dim, 0, 2048);
+}
+
+void TimeLayers(KernelTimer& timer, const ModelShape& m) {
+  const DType dtype = Activations(timer);
+  for (const int32_t rows : {1, 16, 64, 2048}) {
+    if (timer.Wants("linear")) {
+      TimeLinear(timer, rows, m.model_dim, 2 * m.mlp_dim, dtype);
+      TimeLinear(timer, rows, m.mlp_dim, m.model_dim, dtype);
+      if (rows <= 64) TimeLinear(timer, rows, m.model_dim, kVocab, DType::kFloat32);
+    }
+    if (timer.Wants("rms_norm")) {
+      TimeRmsNorm(timer, rows, 1, m.model_dim);
+      TimeRmsNorm(timer, rows, m.heads, m.value_dim);
+    }
+    if (timer.Wants("swiglu")) TimeSwiGlu(timer, rows, m.mlp_dim);
+    if (timer.Wants("gather_rows")) TimeGatherRows(timer, m, rows);
+  }
+}
+
+void TimeSampler(KernelTimer& timer) {
+  SampleParams greedy;
+  greedy.temperature = 0;
+  SampleParams truncated;
+  truncated.temperature = 0.8F;
+  truncated.top_k = 50;
+  truncated.top_p = 0.9F;
+  SampleParams nucleus;
+  nucleus.top_p = 0.9F;
+  if (timer.Wants("token_counts")) TimeMarkPrompt(timer, 2048);
+  for (const int32_t rows : {1, 64, 256}) {
+    if (timer.Wants("sample")) {
+      TimeSample(timer, rows, "greedy", greedy);
+      TimeSample(timer, rows, "plain", SampleParams());
+      TimeSample(timer, rows, "top_k top_p", truncated);
+      TimeSample(timer, rows, "top_p", nucleus);
+    }
+    if (timer.Wants("logprobs")) TimeLogprobs(timer, rows, 0);
+    if (timer.Wants("logprobs")) TimeLogprobs(timer, rows, 20);
+  }
+}
+
+struct Options {
+  std::string device = "cpu";
+  std::string shapes;
+  std::string op;
+  int32_t threads = static_cast<int32_t>(std::thread::hardware_concurrency());
+};
+
+bool Parse(const std::string& argument, Options* options) {
+  const size_t equals = argument.find('=');
+  if (equals == std::string::npos) return false;
+  const std::string name = argument.substr(0, equals);
+  const std::string value = argument.substr(equals + 1);
+  if (name == "--device") options->device = value;
+  if (name == "--shapes") options->shapes = value;
+  if (name == "--op") options->op = value;
+  if (name == "--threads") options->threads = std::atoi(value.c_str());
+  const bool known =
+      name == "--device" || name == "--shapes" || name == "--op" || name == "--threads";
+  return known && options->threads > 0 && (options->device == "cpu" || options->device == "cuda");
+}
+
+int Main(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    if (Parse(argv[i], &options)) continue;
+    std::fprintf(stderr,
+                 "usage: kernels_bench --device=cpu|cuda [--threads=N] "
+                 "[--shapes=demo|gla-1.3b|all] [--op=PART]\n");
+    return 2;
+  }
+  if (options.shapes.empty()) options.shapes = options.device == "cpu" ? "demo" : "all";
+  std::string error;
+  const std::unique_ptr<Device> device =
+      options.device == "cpu" ? CreateCpuDevice(options.threads) : CreateCudaDevice(0, &error);
+  if (device == nullptr) {
+    std::fprintf(stderr, "kernels_bench: %s\n", error.c_str());
+    return 1;
+  }
+  KernelTimer timer(device.get(), options.op);
+  for (const ModelShape& m : {ModelShape{"demo", 3, 64, 128, 384, 1024},
+                              ModelShape{"gla-1.3b", 4, 256, 512, 2048, 5632}}) {
+    if (options.shapes != "all" && options.shapes != m.name) continue;
+    TimeMixer(timer, m);
+    TimeLayers(timer, m);
+  }
+  TimeSampler(timer);
+  return 0;
+}
+
+}  // namespace
+}  // namespace sluice
+
+int main(int argc, char** argv) { return sluice::Main(argc, argv); }
