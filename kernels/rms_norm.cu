@@ -68,6 +68,8 @@ void RmsNormCuda(const RmsNormArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.rows >= 0 && args.groups >= 1);
   SLUICE_CHECK(args.dim >= kPack && args.dim <= kMaxDim && args.dim % kPack == 0);
   SLUICE_CHECK(args.eps > 0.0F);
+  const int64_t width = int64_t{args.groups} * args.dim;
+  SLUICE_CHECK(args.x_stride >= width && args.y_stride >= width);
   SLUICE_CHECK(args.x_stride % kPack == 0 && args.y_stride % kPack == 0);
   SLUICE_CHECK(args.gate == nullptr || args.gate_stride % kPack == 0);
   SLUICE_CHECK(IsAligned16(args.x) && IsAligned16(args.y) && IsAligned16(args.gate));
