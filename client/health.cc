@@ -6,10 +6,10 @@
 #include <grpcpp/impl/codegen/proto_utils.h>
 
 #include <algorithm>
+#include <future>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "client/proto_convert.h"
 #include "engine/status_macros.h"
@@ -50,15 +50,10 @@ absl::StatusOr<std::string> CheckHealth(const std::shared_ptr<grpc::Channel>& ch
   HealthCheckRequest request;
   request.set_value(service);
   HealthCheckResponse response;
-  grpc::Status status;
-  absl::Notification done;
+  std::promise<grpc::Status> done;
   stub.UnaryCall(&context, kCheckMethod, grpc::StubOptions(), &request, &response,
-                 [&](grpc::Status result) {
-                   status = std::move(result);
-                   done.Notify();
-                 });
-  done.WaitForNotification();
-  SLUICE_RETURN_IF_ERROR(ToStatus(status));
+                 [&done](grpc::Status status) { done.set_value(std::move(status)); });
+  SLUICE_RETURN_IF_ERROR(ToStatus(done.get_future().get()));
   return ServingStatusName(response.value());
 }
 

@@ -35,7 +35,7 @@ Interrupt::~Interrupt() {
 }
 
 void Interrupt::Watch(const std::shared_ptr<Backend>& backend) {
-  const absl::MutexLock lock(&mutex_);
+  const std::lock_guard<std::mutex> lock(mutex_);
   backend_ = backend;
 }
 
@@ -48,7 +48,7 @@ void Interrupt::WaitForSignals() {
     if (signal == kStopSignal) return;
     std::shared_ptr<Backend> backend;
     {
-      const absl::MutexLock lock(&mutex_);
+      const std::lock_guard<std::mutex> lock(mutex_);
       backend = backend_.lock();
     }
     if (cancelled || backend == nullptr || !backend->Cancel()) _exit(kExitInterrupted);

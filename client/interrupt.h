@@ -2,10 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <thread>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "client/backend.h"
 
 namespace sluice {
@@ -26,8 +25,8 @@ class Interrupt {
  private:
   void WaitForSignals();
 
-  absl::Mutex mutex_;
-  std::weak_ptr<Backend> backend_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;
+  std::weak_ptr<Backend> backend_;  // guarded by mutex_
   std::thread thread_;
 };
 

@@ -1,6 +1,7 @@
 #include "client/local_backend.h"
 
 #include <atomic>
+#include <condition_variable>
 #include <deque>
 #include <limits>
 #include <optional>
@@ -16,13 +17,15 @@ namespace sluice {
 class CollectingSink : public Sink {
  public:
   void OnOutput(Output output) override {
-    const absl::MutexLock lock(&mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     outputs_.push_back(std::move(output));
+    news_.notify_one();
   }
 
   void OnDone(Outcome outcome) override {
-    const absl::MutexLock lock(&mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     outcome_ = std::move(outcome);
+    news_.notify_one();
   }
 
   SinkState State() const override {
@@ -33,8 +36,8 @@ class CollectingSink : public Sink {
 
   // Waits for the next output. None once the request is done.
   std::optional<Output> Next() {
-    const absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(this, &CollectingSink::HasNews));
+    std::unique_lock<std::mutex> lock(mutex_);
+    news_.wait(lock, [this] { return !outputs_.empty() || outcome_.has_value(); });
     if (outputs_.empty()) return std::nullopt;
     Output output = std::move(outputs_.front());
     outputs_.pop_front();
@@ -43,19 +46,16 @@ class CollectingSink : public Sink {
 
   // Once Next has given none.
   Outcome TakeOutcome() {
-    const absl::MutexLock lock(&mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     return *std::move(outcome_);
   }
 
  private:
-  bool HasNews() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
-    return !outputs_.empty() || outcome_.has_value();
-  }
-
   std::atomic<bool> cancelled_ = false;
-  absl::Mutex mutex_;
-  std::deque<Output> outputs_ ABSL_GUARDED_BY(mutex_);
-  std::optional<Outcome> outcome_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;
+  std::condition_variable news_;
+  std::deque<Output> outputs_;      // guarded by mutex_
+  std::optional<Outcome> outcome_;  // guarded by mutex_
 };
 
 LocalBackend::LocalBackend(EngineConfig config) : config_(std::move(config)) {}
@@ -77,7 +77,7 @@ absl::StatusOr<Outcome> LocalBackend::Run(const Request& request,
   SLUICE_RETURN_IF_ERROR(LoadEngine());
   auto sink = std::make_shared<CollectingSink>();
   {
-    const absl::MutexLock lock(&mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     running_ = sink;
   }
   absl::Status status = engine_->Submit(request, sink);
@@ -87,7 +87,7 @@ absl::StatusOr<Outcome> LocalBackend::Run(const Request& request,
     on_output(*output);
   }
   {
-    const absl::MutexLock lock(&mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     running_ = nullptr;
   }
   SLUICE_RETURN_IF_ERROR(status);
@@ -125,7 +125,7 @@ absl::StatusOr<ModelDescription> LocalBackend::Describe() {
 bool LocalBackend::Cancel() {
   std::shared_ptr<CollectingSink> sink;
   {
-    const absl::MutexLock lock(&mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     sink = running_;
   }
   if (sink == nullptr) return false;

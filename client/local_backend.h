@@ -3,12 +3,11 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "client/backend.h"
 #include "engine/engine.h"
 #include "engine/engine_config.h"
@@ -40,8 +39,8 @@ class LocalBackend : public Backend {
   const EngineConfig config_;
   std::unique_ptr<const Tokenizer> tokenizer_;
   std::unique_ptr<Engine> engine_;
-  absl::Mutex mutex_;
-  std::shared_ptr<CollectingSink> running_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;
+  std::shared_ptr<CollectingSink> running_;  // guarded by mutex_
 };
 
 }  // namespace sluice

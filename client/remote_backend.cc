@@ -44,13 +44,13 @@ absl::StatusOr<Outcome> RemoteBackend::Run(const Request& request,
     context.set_deadline(absl::ToChronoTime(request.deadline));
   }
   {
-    const absl::MutexLock lock(&mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     running_ = &context;
   }
   absl::StatusOr<Outcome> outcome = request.kind == RequestKind::kGenerate
                                         ? Generate(request, on_output, &context)
                                         : Score(request, on_output, &context);
-  const absl::MutexLock lock(&mutex_);
+  const std::lock_guard<std::mutex> lock(mutex_);
   running_ = nullptr;
   return outcome;
 }
@@ -117,7 +117,7 @@ absl::StatusOr<ModelDescription> RemoteBackend::Describe() {
 }
 
 bool RemoteBackend::Cancel() {
-  const absl::MutexLock lock(&mutex_);
+  const std::lock_guard<std::mutex> lock(mutex_);
   if (running_ == nullptr) return false;
   running_->TryCancel();
   return true;

@@ -6,12 +6,11 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "client/backend.h"
 #include "sluice/v1/generation.grpc.pb.h"
 #include "sluice/v1/model.grpc.pb.h"
@@ -46,8 +45,8 @@ class RemoteBackend : public Backend {
 
   std::unique_ptr<v1::GenerationService::StubInterface> generation_;
   std::unique_ptr<v1::ModelService::StubInterface> model_;
-  absl::Mutex mutex_;
-  grpc::ClientContext* running_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  std::mutex mutex_;
+  grpc::ClientContext* running_ = nullptr;  // guarded by mutex_
 };
 
 }  // namespace sluice
