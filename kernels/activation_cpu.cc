@@ -2,7 +2,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu_ops.h"
-#include "kernels/parallel.h"
+#include "kernels/thread_pool.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/activation_cpu.cc"
@@ -48,13 +48,13 @@ namespace sluice {
 
 HWY_EXPORT(ActivateOneRow);
 
-void ActivateCpu(const ActivationArgs& args, int32_t threads) {
+void ActivateCpu(const ActivationArgs& args, ThreadPool& pool) {
   SLUICE_CHECK(args.dtype == DType::kFloat32);
   SLUICE_CHECK(args.rows >= 0);
   SLUICE_CHECK(args.cols > 0 && args.cols % 8 == 0);
   SLUICE_CHECK(args.stride >= args.cols);
   float* x = static_cast<float*>(args.x);
-  ParallelRanges(threads, args.rows, kElementGrain / args.cols, [&](int64_t begin, int64_t end) {
+  pool.Ranges(args.rows, kElementGrain / args.cols, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       HWY_DYNAMIC_DISPATCH(ActivateOneRow)(args.act, args.cols, x + row * args.stride);
     }

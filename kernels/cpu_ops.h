@@ -1,7 +1,7 @@
 // The CPU device's ops, one a file (<op>_cpu.cc). Contracts are those of <op>.h.
 //
-// `threads` is how many may be used; it changes no bit of a result. Linear keeps what it has built
-// between calls and is a class: linear_cpu.h.
+// How many threads there are changes no bit of a result. Linear keeps what it has built between
+// calls and is a class: linear_cpu.h.
 #pragma once
 
 #include <cstdint>
@@ -16,22 +16,23 @@
 #include "kernels/sample.h"
 #include "kernels/short_conv.h"
 #include "kernels/swiglu.h"
+#include "kernels/thread_pool.h"
 #include "kernels/token_counts.h"
 
 namespace sluice {
 
-void ActivateCpu(const ActivationArgs& args, int32_t threads);
-void GatherRowsCpu(const GatherRowsArgs& args, int32_t threads);
-void GatedChunkCpu(const GatedChunkArgs& args, int32_t threads);
+void ActivateCpu(const ActivationArgs& args, ThreadPool& pool);
+void GatherRowsCpu(const GatherRowsArgs& args, ThreadPool& pool);
+void GatedChunkCpu(const GatedChunkArgs& args, ThreadPool& pool);
 int64_t GatedChunkCpuWorkspaceBytes(const GatedShape& shape, int32_t threads);
-void GatedStepCpu(const GatedStepArgs& args, int32_t threads);
-void LogGateCpu(const LogGateArgs& args, int32_t threads);
-void LogprobsCpu(const LogprobsArgs& args, int32_t threads);
+void GatedStepCpu(const GatedStepArgs& args, ThreadPool& pool);
+void LogGateCpu(const LogGateArgs& args, ThreadPool& pool);
+void LogprobsCpu(const LogprobsArgs& args, ThreadPool& pool);
 void MarkPromptCpu(const MarkPromptArgs& args);
-void RmsNormCpu(const RmsNormArgs& args, int32_t threads);
-void SampleCpu(const SampleArgs& args, int32_t threads);
-void ShortConvCpu(const ShortConvArgs& args, int32_t threads);
-void SwiGluCpu(const SwiGluArgs& args, int32_t threads);
+void RmsNormCpu(const RmsNormArgs& args, ThreadPool& pool);
+void SampleCpu(const SampleArgs& args, ThreadPool& pool);
+void ShortConvCpu(const ShortConvArgs& args, ThreadPool& pool);
+void SwiGluCpu(const SwiGluArgs& args, ThreadPool& pool);
 
 // Each ends the process unless the limits of gated_shape.h are kept.
 void CheckGatedShape(const GatedShape& shape);

@@ -38,13 +38,11 @@ std::string InstructionSet() {
 
 }  // namespace
 
-CpuDevice::CpuDevice(int32_t threads) : threads_(threads), linear_(threads) {
-  SLUICE_CHECK(threads >= 1);
-}
+CpuDevice::CpuDevice(int32_t threads) : pool_(threads), linear_(pool_) {}
 
 std::string CpuDevice::Description() const {
-  return "cpu (" + ProcessorName() + ", " + std::to_string(threads_) +
-         (threads_ == 1 ? " thread, " : " threads, ") + InstructionSet() + ")";
+  return "cpu (" + ProcessorName() + ", " + std::to_string(pool_.threads()) +
+         (pool_.threads() == 1 ? " thread, " : " threads, ") + InstructionSet() + ")";
 }
 
 int64_t CpuDevice::FreeBytes() const { return AvailableMemoryBytes(); }
@@ -79,23 +77,23 @@ void CpuDevice::Zero(void* to, int64_t bytes) {
 
 void CpuDevice::Synchronize() {}
 
-void CpuDevice::GatherRows(const GatherRowsArgs& args) { GatherRowsCpu(args, threads_); }
-void CpuDevice::RmsNorm(const RmsNormArgs& args) { RmsNormCpu(args, threads_); }
+void CpuDevice::GatherRows(const GatherRowsArgs& args) { GatherRowsCpu(args, pool_); }
+void CpuDevice::RmsNorm(const RmsNormArgs& args) { RmsNormCpu(args, pool_); }
 void CpuDevice::Linear(const LinearArgs& args) { linear_.Run(args); }
-void CpuDevice::ShortConv(const ShortConvArgs& args) { ShortConvCpu(args, threads_); }
-void CpuDevice::LogGate(const LogGateArgs& args) { LogGateCpu(args, threads_); }
-void CpuDevice::Activate(const ActivationArgs& args) { ActivateCpu(args, threads_); }
-void CpuDevice::GatedStep(const GatedStepArgs& args) { GatedStepCpu(args, threads_); }
+void CpuDevice::ShortConv(const ShortConvArgs& args) { ShortConvCpu(args, pool_); }
+void CpuDevice::LogGate(const LogGateArgs& args) { LogGateCpu(args, pool_); }
+void CpuDevice::Activate(const ActivationArgs& args) { ActivateCpu(args, pool_); }
+void CpuDevice::GatedStep(const GatedStepArgs& args) { GatedStepCpu(args, pool_); }
 
 int64_t CpuDevice::GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t /*chunks*/) const {
-  return GatedChunkCpuWorkspaceBytes(shape, threads_);
+  return GatedChunkCpuWorkspaceBytes(shape, pool_.threads());
 }
 
-void CpuDevice::GatedChunk(const GatedChunkArgs& args) { GatedChunkCpu(args, threads_); }
-void CpuDevice::SwiGlu(const SwiGluArgs& args) { SwiGluCpu(args, threads_); }
+void CpuDevice::GatedChunk(const GatedChunkArgs& args) { GatedChunkCpu(args, pool_); }
+void CpuDevice::SwiGlu(const SwiGluArgs& args) { SwiGluCpu(args, pool_); }
 void CpuDevice::MarkPrompt(const MarkPromptArgs& args) { MarkPromptCpu(args); }
-void CpuDevice::Sample(const SampleArgs& args) { SampleCpu(args, threads_); }
-void CpuDevice::Logprobs(const LogprobsArgs& args) { LogprobsCpu(args, threads_); }
+void CpuDevice::Sample(const SampleArgs& args) { SampleCpu(args, pool_); }
+void CpuDevice::Logprobs(const LogprobsArgs& args) { LogprobsCpu(args, pool_); }
 
 std::unique_ptr<Device> CreateCpuDevice(int32_t threads) {
   return std::make_unique<CpuDevice>(threads);

@@ -6,6 +6,7 @@
 
 #include "kernels/device.h"
 #include "kernels/linear_cpu.h"
+#include "kernels/thread_pool.h"
 
 namespace sluice {
 
@@ -43,7 +44,7 @@ class CpuDevice final : public Device {
   void Logprobs(const LogprobsArgs& args) override;
 
  private:
-  const int32_t threads_;
+  ThreadPool pool_;
   LinearCpu linear_;
 };
 

@@ -7,7 +7,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu_ops.h"
-#include "kernels/parallel.h"
+#include "kernels/thread_pool.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/gated_chunk_cpu.cc"
@@ -378,16 +378,16 @@ int64_t GatedChunkCpuWorkspaceBytes(const GatedShape& shape, int32_t threads) {
   return ThreadBytes(shape) * threads;
 }
 
-void GatedChunkCpu(const GatedChunkArgs& args, int32_t threads) {
+void GatedChunkCpu(const GatedChunkArgs& args, ThreadPool& pool) {
   CheckGatedOperands(args.shape, args.operands);
   SLUICE_CHECK(args.segment_count >= 0);
   const int64_t kv_heads = args.shape.kv_heads;
   const int64_t heads = kv_heads * args.segment_count;
   const int64_t work = RowCount(args) * args.shape.StateSize();
-  const int32_t used = work < kParallelWork ? 1 : threads;
-  const int64_t parts = ColumnParts(args.shape, heads, used);
+  const bool alone = work < kParallelWork;
+  const int64_t parts = ColumnParts(args.shape, heads, alone ? 1 : pool.threads());
   const int64_t columns = args.shape.value_dim / parts;
-  ParallelTasks(used, heads * parts, [&](int64_t index, int32_t thread) {
+  const auto run = [&](int64_t index, int32_t thread) {
     const int64_t head = index / parts;
     ChunkTask task = TaskOf(args, head / kv_heads, head % kv_heads, index % parts * columns);
     task.columns = columns;
@@ -395,7 +395,12 @@ void GatedChunkCpu(const GatedChunkArgs& args, int32_t threads) {
     const ChunkScratch scratch(reinterpret_cast<float*>(workspace), args.shape.key_dim,
                                args.shape.value_dim);
     HWY_DYNAMIC_DISPATCH(RunChunkTask)(task, scratch);
-  });
+  };
+  if (alone) {
+    for (int64_t index = 0; index < heads; ++index) run(index, 0);
+  } else {
+    pool.Run(heads * parts, run);
+  }
 }
 
 }  // namespace sluice

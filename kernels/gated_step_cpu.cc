@@ -2,7 +2,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu_ops.h"
-#include "kernels/parallel.h"
+#include "kernels/thread_pool.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/gated_step_cpu.cc"
@@ -142,17 +142,16 @@ void CheckGatedOperands(const GatedShape& shape, const GatedOperands& operands) 
   SLUICE_CHECK(operands.slot_stride >= shape.StateSize());
 }
 
-void GatedStepCpu(const GatedStepArgs& args, int32_t threads) {
+void GatedStepCpu(const GatedStepArgs& args, ThreadPool& pool) {
   CheckGatedOperands(args.shape, args.operands);
   SLUICE_CHECK(args.rows >= 0);
   const int64_t kv_heads = args.shape.kv_heads;
   const int64_t state = int64_t{args.shape.key_dim} * args.shape.value_dim;
-  ParallelRanges(threads, args.rows * kv_heads, kElementGrain / state,
-                 [&](int64_t begin, int64_t end) {
-                   for (int64_t i = begin; i < end; ++i) {
-                     HWY_DYNAMIC_DISPATCH(GatedStepHead)(args, i / kv_heads, i % kv_heads);
-                   }
-                 });
+  pool.Ranges(args.rows * kv_heads, kElementGrain / state, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      HWY_DYNAMIC_DISPATCH(GatedStepHead)(args, i / kv_heads, i % kv_heads);
+    }
+  });
 }
 
 }  // namespace sluice

@@ -5,7 +5,7 @@
 #include "kernels/bfloat16_cpu.h"
 #include "kernels/check.h"
 #include "kernels/cpu_ops.h"
-#include "kernels/parallel.h"
+#include "kernels/thread_pool.h"
 
 namespace sluice {
 namespace {
@@ -28,11 +28,11 @@ void CopyRow(const GatherRowsArgs& args, int64_t row) {
 
 }  // namespace
 
-void GatherRowsCpu(const GatherRowsArgs& args, int32_t threads) {
+void GatherRowsCpu(const GatherRowsArgs& args, ThreadPool& pool) {
   SLUICE_CHECK(args.rows >= 0);
   SLUICE_CHECK(args.dim > 0 && args.dim % 8 == 0);
   SLUICE_CHECK(args.table_dtype != DType::kFloat16 && args.out_dtype != DType::kFloat16);
-  ParallelRanges(threads, args.rows, kElementGrain / args.dim, [&](int64_t begin, int64_t end) {
+  pool.Ranges(args.rows, kElementGrain / args.dim, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) CopyRow(args, row);
   });
 }

@@ -8,30 +8,32 @@
 #include <map>
 #include <tuple>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "kernels/bfloat16_cpu.h"
 #include "kernels/check.h"
-#include "kernels/parallel.h"
 
 namespace sluice {
 namespace {
 
 // Rows that a product may have, so that few shapes serve any batch.
 constexpr int32_t kRowBlocks[] = {512, 256, 128, 64, 32, 16};
+// Outputs of one product: a multiple of this, but for the last piece.
+constexpr int64_t kOutputGrain = 64;
 // A weight is widened in pieces that stay in the cache.
-constexpr int64_t kWidenedBytes = int64_t{4} << 20;
+constexpr int64_t kWidenedBytes = int64_t{1} << 20;
 
 // Memory that only grows.
 class Scratch {
  public:
-  void* AtLeast(int64_t bytes) {
-    if (bytes > bytes_) {
-      bytes_ = (bytes + 4095) / 4096 * 4096;
-      data_.reset(std::aligned_alloc(4096, bytes_));
-      SLUICE_CHECK(data_ != nullptr);
-    }
-    return data_.get();
+  void Reserve(int64_t bytes) {
+    if (bytes <= bytes_) return;
+    bytes_ = (bytes + 4095) / 4096 * 4096;
+    data_.reset(std::aligned_alloc(4096, bytes_));
+    SLUICE_CHECK(data_ != nullptr);
   }
+  void* data() const { return data_.get(); }
 
  private:
   struct Release {
@@ -41,20 +43,20 @@ class Scratch {
   int64_t bytes_ = 0;
 };
 
-// oneDNN takes its number of threads from the calling thread's OpenMP setting.
-class ThreadSetting {
+// oneDNN asks OpenMP how many threads to use: within a task, this one alone.
+class OneThread {
  public:
-  explicit ThreadSetting(int32_t threads) : before_(omp_get_max_threads()) {
-    if (threads != before_) omp_set_num_threads(threads);
+  OneThread() : before_(omp_get_max_threads()) {
+    if (before_ != 1) omp_set_num_threads(1);
   }
-  ThreadSetting(const ThreadSetting&) = delete;
-  ThreadSetting& operator=(const ThreadSetting&) = delete;
-  ~ThreadSetting() {
-    if (omp_get_max_threads() != before_) omp_set_num_threads(before_);
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+  ~OneThread() {
+    if (before_ != 1) omp_set_num_threads(before_);
   }
 
  private:
-  const int32_t before_;
+  const int before_;
 };
 
 dnnl::matmul::primitive_desc DescribeProduct(const dnnl::memory::desc& x,
@@ -90,57 +92,84 @@ bool CpuHasBFloat16() {
 // The primitives, one a shape, and the memory they work in.
 class LinearCpu::Products {
  public:
-  explicit Products(int32_t threads) : threads_(threads) {}
+  explicit Products(ThreadPool& pool) : pool_(pool), scratch_(pool.threads()) {}
 
-  // A product whose number of rows is one of kRowBlocks, operands as the processor takes them: a
-  // bfloat16 weight is multiplied as such.
+  // A product whose number of rows is one of kRowBlocks, its outputs shared among the threads.
   void RunBlock(const LinearArgs& args) {
-    const void* x = args.x;
-    int64_t x_stride = args.x_stride;
-    if (args.weight_dtype == DType::kBFloat16) {
-      x = RoundRows(args);
-      x_stride = args.in_dim;
+    LinearArgs operands = args;  // as oneDNN takes them
+    if (args.weight_dtype == DType::kBFloat16 && has_bfloat16_) {
+      operands.x = RoundRows(args);
+      operands.x_stride = args.in_dim;
+    } else {
+      operands.weight_dtype = DType::kFloat32;
+    }
+    const int64_t piece = PieceOf(args);
+    const int64_t pieces = (args.out_dim + piece - 1) / piece;
+    const int64_t last = args.out_dim - (pieces - 1) * piece;
+    if (products_.size() + 2 > kMaxProducts) products_.clear();
+    Product& product = Find(operands, piece);
+    Product& last_product = last == piece ? product : Find(operands, last);
+    pool_.Run(pieces, [&](int64_t index, int32_t thread) {
+      const OneThread setting;
+      const bool is_last = index == pieces - 1;
+      RunPiece(args, operands, index * piece, is_last ? last : piece,
+               is_last ? last_product : product, thread);
+    });
+  }
+
+ private:
+  // Rows, outputs, inputs, strides of x and y, bfloat16 or not, accumulated or not.
+  using Shape = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, bool, bool>;
+  struct Product {
+    dnnl::matmul primitive;
+    std::vector<std::unordered_map<int, dnnl::memory>> memory;  // by thread
+  };
+  struct ThreadScratch {
+    Scratch scratchpad;
+    Scratch widened;
+  };
+
+  // Outputs of a task. Four tasks a thread even out what else the processor does.
+  int64_t PieceOf(const LinearArgs& args) const {
+    const int64_t tasks = int64_t{4} * pool_.threads();
+    int64_t piece = pool_.threads() == 1 ? args.out_dim : (args.out_dim + tasks - 1) / tasks;
+    const bool widens = args.weight_dtype == DType::kBFloat16 && !has_bfloat16_;
+    if (widens) piece = std::min(piece, kWidenedBytes / (int64_t{args.in_dim} * 4));
+    piece = std::max<int64_t>((piece + kOutputGrain - 1) / kOutputGrain, 1) * kOutputGrain;
+    return std::min<int64_t>(piece, args.out_dim);
+  }
+
+  void RunPiece(const LinearArgs& args, const LinearArgs& operands, int64_t output, int64_t count,
+                Product& product, int32_t thread) {
+    const int64_t at = output * args.in_dim;
+    // The library wants pointers to what it may change; it changes y and the scratch memory.
+    char* weight =
+        static_cast<char*>(const_cast<void*>(args.weight)) + at * DTypeBytes(args.weight_dtype);
+    if (args.weight_dtype != operands.weight_dtype) {
+      float* widened = static_cast<float*>(scratch_[thread].widened.data());
+      WidenBFloat16(reinterpret_cast<uint16_t*>(weight), count * args.in_dim, widened);
+      weight = reinterpret_cast<char*>(widened);
     }
     try {
-      Product& product = Find(args, x_stride);
-      // The library wants pointers to what it may change; it changes y and the scratch memory.
-      product.memory.at(DNNL_ARG_SRC).set_data_handle(const_cast<void*>(x));
-      product.memory.at(DNNL_ARG_WEIGHTS).set_data_handle(const_cast<void*>(args.weight));
-      product.memory.at(DNNL_ARG_DST).set_data_handle(args.y);
-      product.memory.at(DNNL_ARG_SCRATCHPAD)
-          .set_data_handle(scratchpad_.AtLeast(product.scratchpad_bytes));
-      product.primitive.execute(stream_, product.memory);
-      stream_.wait();
+      auto& memory = product.memory[thread];
+      memory.at(DNNL_ARG_SRC).set_data_handle(const_cast<void*>(operands.x));
+      memory.at(DNNL_ARG_WEIGHTS).set_data_handle(weight);
+      memory.at(DNNL_ARG_DST).set_data_handle(static_cast<float*>(args.y) + output);
+      memory.at(DNNL_ARG_SCRATCHPAD).set_data_handle(scratch_[thread].scratchpad.data());
+      dnnl::stream stream(engine_);
+      product.primitive.execute(stream, memory);
+      stream.wait();
     } catch (const dnnl::error& error) {
       CheckFailed(__FILE__, __LINE__, "matrix product", error.what());
     }
   }
 
-  // `count` outputs of a bfloat16 weight from `output` on, as float32.
-  const float* Widen(const LinearArgs& args, int64_t output, int64_t count) {
-    const int64_t in_dim = args.in_dim;
-    const uint16_t* from = static_cast<const uint16_t*>(args.weight) + output * in_dim;
-    float* to = static_cast<float*>(widened_.AtLeast(count * in_dim * 4));
-    ParallelRanges(threads_, count, kElementGrain / in_dim, [&](int64_t begin, int64_t end) {
-      WidenBFloat16(from + begin * in_dim, (end - begin) * in_dim, to + begin * in_dim);
-    });
-    return to;
-  }
-
- private:
-  // Rows, outputs, inputs, strides of x and y, bfloat16 or not, accumulated or not.
-  using Shape = std::tuple<int32_t, int32_t, int32_t, int64_t, int64_t, bool, bool>;
-  struct Product {
-    dnnl::matmul primitive;
-    std::unordered_map<int, dnnl::memory> memory;
-    int64_t scratchpad_bytes = 0;
-  };
-
   const void* RoundRows(const LinearArgs& args) {
     const int64_t in_dim = args.in_dim;
     const float* x = static_cast<const float*>(args.x);
-    uint16_t* to = static_cast<uint16_t*>(rounded_.AtLeast(args.rows * in_dim * 2));
-    ParallelRanges(threads_, args.rows, kElementGrain / in_dim, [&](int64_t begin, int64_t end) {
+    rounded_.Reserve(args.rows * in_dim * 2);
+    uint16_t* to = static_cast<uint16_t*>(rounded_.data());
+    pool_.Ranges(args.rows, kElementGrain / in_dim, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         RoundToBFloat16(x + row * args.x_stride, in_dim, to + row * in_dim);
       }
@@ -148,29 +177,34 @@ class LinearCpu::Products {
     return to;
   }
 
-  Product& Find(const LinearArgs& args, int64_t x_stride) {
-    const bool is_bfloat16 = args.weight_dtype == DType::kBFloat16;
-    const Shape shape = {args.rows,     args.out_dim, args.in_dim,    x_stride,
-                         args.y_stride, is_bfloat16,  args.accumulate};
+  // Of `outputs` outputs. Reserves for every thread what the product works in.
+  Product& Find(const LinearArgs& operands, int64_t outputs) {
+    const bool is_bfloat16 = operands.weight_dtype == DType::kBFloat16;
+    const Shape shape = {operands.rows,     outputs,     operands.in_dim,    operands.x_stride,
+                         operands.y_stride, is_bfloat16, operands.accumulate};
     const auto found = products_.find(shape);
     if (found != products_.end()) return found->second;
-    if (products_.size() >= kMaxProducts) products_.clear();
-    return products_.emplace(shape, Build(args, x_stride)).first->second;
+    try {
+      return products_.emplace(shape, Build(operands, outputs)).first->second;
+    } catch (const dnnl::error& error) {
+      CheckFailed(__FILE__, __LINE__, "matrix product", error.what());
+    }
   }
 
-  Product Build(const LinearArgs& args, int64_t x_stride) {
+  Product Build(const LinearArgs& operands, int64_t outputs) {
     using Memory = dnnl::memory;
-    const auto type =
-        args.weight_dtype == DType::kBFloat16 ? Memory::data_type::bf16 : Memory::data_type::f32;
-    const Memory::dim rows = args.rows;
-    const Memory::dim outputs = args.out_dim;
-    const Memory::dim inputs = args.in_dim;
-    const Memory::desc x({rows, inputs}, type, Memory::dims{x_stride, 1});
+    const OneThread setting;
+    const auto type = operands.weight_dtype == DType::kBFloat16 ? Memory::data_type::bf16
+                                                                : Memory::data_type::f32;
+    const Memory::dim rows = operands.rows;
+    const Memory::dim inputs = operands.in_dim;
+    const Memory::desc x({rows, inputs}, type, Memory::dims{operands.x_stride, 1});
     const Memory::desc weight({inputs, outputs}, type, Memory::dims{1, inputs});
-    const Memory::desc y({rows, outputs}, Memory::data_type::f32, Memory::dims{args.y_stride, 1});
+    const Memory::desc y({rows, outputs}, Memory::data_type::f32,
+                         Memory::dims{operands.y_stride, 1});
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    if (args.accumulate) {
+    if (operands.accumulate) {
       dnnl::post_ops add_to_y;
       add_to_y.append_sum(1.0F);
       attributes.set_post_ops(add_to_y);
@@ -179,25 +213,26 @@ class LinearCpu::Products {
     const Memory::desc scratchpad = description.scratchpad_desc();
     Product product;
     product.primitive = dnnl::matmul(description);
-    product.scratchpad_bytes = static_cast<int64_t>(scratchpad.get_size());
-    product.memory = {{DNNL_ARG_SRC, Memory(x, engine_, nullptr)},
-                      {DNNL_ARG_WEIGHTS, Memory(weight, engine_, nullptr)},
-                      {DNNL_ARG_DST, Memory(y, engine_, nullptr)},
-                      {DNNL_ARG_SCRATCHPAD, Memory(scratchpad, engine_, nullptr)}};
+    for (ThreadScratch& scratch : scratch_) {
+      scratch.scratchpad.Reserve(static_cast<int64_t>(scratchpad.get_size()));
+      scratch.widened.Reserve(has_bfloat16_ ? 0 : outputs * inputs * 4);
+      product.memory.push_back({{DNNL_ARG_SRC, Memory(x, engine_, nullptr)},
+                                {DNNL_ARG_WEIGHTS, Memory(weight, engine_, nullptr)},
+                                {DNNL_ARG_DST, Memory(y, engine_, nullptr)},
+                                {DNNL_ARG_SCRATCHPAD, Memory(scratchpad, engine_, nullptr)}});
+    }
     return product;
   }
 
-  const int32_t threads_;
+  ThreadPool& pool_;
+  const bool has_bfloat16_ = CpuHasBFloat16();
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
-  dnnl::stream stream_{engine_};
   std::map<Shape, Product> products_;
   Scratch rounded_;
-  Scratch widened_;
-  Scratch scratchpad_;
+  std::vector<ThreadScratch> scratch_;  // by thread
 };
 
-LinearCpu::LinearCpu(int32_t threads)
-    : threads_(threads), products_(std::make_unique<Products>(threads)) {}
+LinearCpu::LinearCpu(ThreadPool& pool) : pool_(pool), products_(std::make_unique<Products>(pool)) {}
 
 LinearCpu::~LinearCpu() = default;
 
@@ -208,30 +243,12 @@ void LinearCpu::Run(const LinearArgs& args) {
   SLUICE_CHECK(args.in_dim > 0 && args.in_dim % 8 == 0);
   SLUICE_CHECK(args.out_dim > 0 && args.out_dim % 8 == 0);
   SLUICE_CHECK(args.x_stride >= args.in_dim && args.y_stride >= args.out_dim);
-  if (args.rows <= kFewRows) return LinearFewRowsCpu(args, threads_);
-
-  const ThreadSetting setting(threads_);
-  static const bool has_bfloat16 = CpuHasBFloat16();
-  const bool widens = args.weight_dtype == DType::kBFloat16 && !has_bfloat16;
-  const int64_t piece =
-      widens ? std::max<int64_t>(kWidenedBytes / (int64_t{args.in_dim} * 4) / 8 * 8, 8)
-             : args.out_dim;
-  for (int64_t output = 0; output < args.out_dim; output += piece) {
-    LinearArgs outputs = args;
-    outputs.out_dim = static_cast<int32_t>(std::min<int64_t>(piece, args.out_dim - output));
-    outputs.y = static_cast<float*>(args.y) + output;
-    if (widens) {
-      outputs.weight = products_->Widen(args, output, outputs.out_dim);
-      outputs.weight_dtype = DType::kFloat32;
-    }
-    int32_t row = 0;
-    for (const int32_t block : kRowBlocks) {
-      for (; args.rows - row >= block; row += block) {
-        products_->RunBlock(RowsOf(outputs, row, block));
-      }
-    }
-    if (row < args.rows) LinearFewRowsCpu(RowsOf(outputs, row, args.rows - row), threads_);
+  if (args.rows <= kFewRows) return LinearFewRowsCpu(args, pool_);
+  int32_t row = 0;
+  for (const int32_t block : kRowBlocks) {
+    for (; args.rows - row >= block; row += block) products_->RunBlock(RowsOf(args, row, block));
   }
+  if (row < args.rows) LinearFewRowsCpu(RowsOf(args, row, args.rows - row), pool_);
 }
 
 }  // namespace sluice

@@ -6,6 +6,8 @@
 // weight is used as it is if the processor has instructions for it, else it is widened to float32
 // piece by piece.
 //
+// oneDNN runs within tasks of our pool, one thread each; it never opens a parallel region.
+//
 // Nothing is allocated in steady state: a product of a shape not seen before builds its primitive
 // and may grow the scratch memory; both are kept. At most kMaxProducts are kept; should more shapes
 // come, all are built anew.
@@ -15,6 +17,7 @@
 #include <memory>
 
 #include "kernels/linear.h"
+#include "kernels/thread_pool.h"
 
 namespace sluice {
 
@@ -23,7 +26,8 @@ class LinearCpu {
   static constexpr int32_t kFewRows = 16;
   static constexpr int32_t kMaxProducts = 1024;
 
-  explicit LinearCpu(int32_t threads);
+  // `pool` outlives this.
+  explicit LinearCpu(ThreadPool& pool);
   LinearCpu(const LinearCpu&) = delete;
   LinearCpu& operator=(const LinearCpu&) = delete;
   ~LinearCpu();
@@ -33,12 +37,12 @@ class LinearCpu {
  private:
   class Products;
 
-  const int32_t threads_;
+  ThreadPool& pool_;
   std::unique_ptr<Products> products_;
 };
 
 // At most LinearCpu::kFewRows rows.
-void LinearFewRowsCpu(const LinearArgs& args, int32_t threads);
+void LinearFewRowsCpu(const LinearArgs& args, ThreadPool& pool);
 
 // Whether the processor multiplies bfloat16.
 bool CpuHasBFloat16();

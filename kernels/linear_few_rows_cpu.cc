@@ -1,6 +1,6 @@
 #include "kernels/check.h"
 #include "kernels/linear_cpu.h"
-#include "kernels/parallel.h"
+#include "kernels/thread_pool.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/linear_few_rows_cpu.cc"
@@ -110,10 +110,10 @@ namespace sluice {
 
 HWY_EXPORT(LinearFewRows);
 
-void LinearFewRowsCpu(const LinearArgs& args, int32_t threads) {
+void LinearFewRowsCpu(const LinearArgs& args, ThreadPool& pool) {
   SLUICE_CHECK(args.rows <= LinearCpu::kFewRows);
   const int64_t grain = 2 * kElementGrain / (8 * int64_t{args.in_dim});
-  ParallelRanges(threads, args.out_dim / 8, grain, [&](int64_t begin, int64_t end) {
+  pool.Ranges(args.out_dim / 8, grain, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(LinearFewRows)(args, begin * 8, end * 8);
   });
 }

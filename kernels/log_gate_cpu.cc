@@ -4,7 +4,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu_ops.h"
-#include "kernels/parallel.h"
+#include "kernels/thread_pool.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/log_gate_cpu.cc"
@@ -66,7 +66,7 @@ namespace sluice {
 
 HWY_EXPORT(LogGateRows);
 
-void LogGateCpu(const LogGateArgs& args, int32_t threads) {
+void LogGateCpu(const LogGateArgs& args, ThreadPool& pool) {
   SLUICE_CHECK(args.dtype == DType::kFloat32);
   SLUICE_CHECK(args.rows >= 0);
   SLUICE_CHECK(args.rank >= 8 && args.rank <= 64 && args.rank % 8 == 0);
@@ -75,7 +75,7 @@ void LogGateCpu(const LogGateArgs& args, int32_t threads) {
   SLUICE_CHECK(args.clamp_min <= 0);
   SLUICE_CHECK(args.x_stride >= args.rank);
   // A few rows at a time, so that what is written stays in the cache.
-  ParallelRanges(threads, args.rows, 2048 / args.dim + 1, [&](int64_t begin, int64_t end) {
+  pool.Ranges(args.rows, 2048 / args.dim + 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row += 64) {
       HWY_DYNAMIC_DISPATCH(LogGateRows)(args, row, std::min(end, row + 64));
     }

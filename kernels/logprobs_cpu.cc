@@ -5,7 +5,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu_ops.h"
-#include "kernels/parallel.h"
+#include "kernels/thread_pool.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/logprobs_cpu.cc"
@@ -122,11 +122,11 @@ void LogprobsRow(const LogprobsArgs& args, int64_t row) {
 
 }  // namespace
 
-void LogprobsCpu(const LogprobsArgs& args, int32_t threads) {
+void LogprobsCpu(const LogprobsArgs& args, ThreadPool& pool) {
   SLUICE_CHECK(args.rows >= 0);
   SLUICE_CHECK(args.vocab > 0);
   SLUICE_CHECK(args.top_n >= 0 && args.top_n <= kMaxTopLogprobs && args.top_n <= args.vocab);
-  ParallelRanges(threads, args.rows, kElementGrain / args.vocab, [&](int64_t begin, int64_t end) {
+  pool.Ranges(args.rows, kElementGrain / args.vocab, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) LogprobsRow(args, row);
   });
 }

@@ -4,7 +4,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu_ops.h"
-#include "kernels/parallel.h"
+#include "kernels/thread_pool.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/rms_norm_cpu.cc"
@@ -98,7 +98,7 @@ void NormRow(const RmsNormArgs& args, int64_t row) {
 
 }  // namespace
 
-void RmsNormCpu(const RmsNormArgs& args, int32_t threads) {
+void RmsNormCpu(const RmsNormArgs& args, ThreadPool& pool) {
   const int64_t width = int64_t{args.groups} * args.dim;
   SLUICE_CHECK(args.dtype == DType::kFloat32);
   SLUICE_CHECK(args.rows >= 0 && args.groups >= 1);
@@ -106,7 +106,7 @@ void RmsNormCpu(const RmsNormArgs& args, int32_t threads) {
   SLUICE_CHECK(args.eps > 0);
   SLUICE_CHECK(args.x_stride >= width && args.y_stride >= width);
   SLUICE_CHECK(args.gate == nullptr || args.gate_stride >= width);
-  ParallelRanges(threads, args.rows, kElementGrain / width, [&](int64_t begin, int64_t end) {
+  pool.Ranges(args.rows, kElementGrain / width, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) NormRow(args, row);
   });
 }

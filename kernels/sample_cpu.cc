@@ -10,8 +10,8 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu_ops.h"
-#include "kernels/parallel.h"
 #include "kernels/philox.h"
+#include "kernels/thread_pool.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/sample_cpu.cc"
@@ -344,12 +344,12 @@ void SampleRow(const SampleArgs& args, int64_t row) {
 
 }  // namespace
 
-void SampleCpu(const SampleArgs& args, int32_t threads) {
+void SampleCpu(const SampleArgs& args, ThreadPool& pool) {
   SLUICE_CHECK(args.rows >= 0);
   SLUICE_CHECK(args.vocab >= 8);
   // Sampling costs several passes; a greedy row alone is not worth a thread.
   const int64_t grain = kElementGrain / 4 / args.vocab;
-  ParallelRanges(threads, args.rows, grain, [&](int64_t begin, int64_t end) {
+  pool.Ranges(args.rows, grain, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) SampleRow(args, row);
   });
 }

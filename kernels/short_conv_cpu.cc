@@ -4,7 +4,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu_ops.h"
-#include "kernels/parallel.h"
+#include "kernels/thread_pool.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/short_conv_cpu.cc"
@@ -96,7 +96,7 @@ namespace sluice {
 
 HWY_EXPORT(ShortConvChannels);
 
-void ShortConvCpu(const ShortConvArgs& args, int32_t threads) {
+void ShortConvCpu(const ShortConvArgs& args, ThreadPool& pool) {
   SLUICE_CHECK(args.dtype == DType::kFloat32);
   SLUICE_CHECK(args.channels > 0 && args.channels % 8 == 0);
   SLUICE_CHECK(args.width >= 2 && args.width <= 8);
@@ -107,7 +107,7 @@ void ShortConvCpu(const ShortConvArgs& args, int32_t threads) {
   constexpr int64_t kBlock = 128;
   const int64_t blocks = (args.channels + kBlock - 1) / kBlock;
   const int64_t grain = kElementGrain / 2 / (std::max(args.rows, 1) * kBlock);
-  ParallelRanges(threads, blocks, grain, [&](int64_t begin, int64_t end) {
+  pool.Ranges(blocks, grain, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       const int64_t channel = block * kBlock;
       HWY_DYNAMIC_DISPATCH(ShortConvChannels)

@@ -2,7 +2,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu_ops.h"
-#include "kernels/parallel.h"
+#include "kernels/thread_pool.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/swiglu_cpu.cc"
@@ -30,14 +30,14 @@ namespace sluice {
 
 HWY_EXPORT(SwiGluRow);
 
-void SwiGluCpu(const SwiGluArgs& args, int32_t threads) {
+void SwiGluCpu(const SwiGluArgs& args, ThreadPool& pool) {
   SLUICE_CHECK(args.dtype == DType::kFloat32);
   SLUICE_CHECK(args.rows >= 0);
   SLUICE_CHECK(args.dim > 0 && args.dim % 8 == 0);
   const int64_t dim = args.dim;
   const float* x = static_cast<const float*>(args.x);
   float* out = static_cast<float*>(args.out);
-  ParallelRanges(threads, args.rows, kElementGrain / dim, [&](int64_t begin, int64_t end) {
+  pool.Ranges(args.rows, kElementGrain / dim, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const float* gate = x + row * 2 * dim;
       HWY_DYNAMIC_DISPATCH(SwiGluRow)(gate, gate + dim, dim, out + row * dim);
