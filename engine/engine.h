@@ -52,14 +52,16 @@ struct StepRecord {
   int32_t output_tokens = 0;  // drawn in this step
 };
 
-// Told of what happens, on the engine thread; must not hold it up.
+// Told of what happens; must not hold the caller up. OnDone comes from any thread, the others from
+// the engine's.
 class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
   virtual void OnStep(const StepRecord& record) = 0;
   virtual void OnFirstToken(double seconds_since_arrival) = 0;
   virtual void OnNextToken(double seconds_since_previous) = 0;
-  virtual void OnDone(const Outcome& outcome) = 0;  // also for requests refused by Submit
+  // Every request once, also those that Submit refused.
+  virtual void OnDone(const Outcome& outcome) = 0;
 };
 
 struct EngineGauges {

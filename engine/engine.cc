@@ -1,0 +1,345 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/delivery.h"
+#include "engine/runtime.h"
+#include "engine/scheduler.h"
+#include "engine/status_macros.h"
+#include "kernels/check.h"
+
+namespace sluice {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// How often sequences that cannot run are looked at again: their deadlines and stall limits pass
+// without a Wake.
+constexpr auto kIdlePoll = std::chrono::milliseconds(20);
+
+class EngineThread : public Engine {
+ public:
+  EngineThread(const EngineConfig& config, EngineObserver* observer)
+      : config_(config), observer_(observer) {}
+
+  ~EngineThread() override {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      draining_ = true;
+      stopping_ = true;
+    }
+    wake_.notify_all();
+    if (thread_.joinable()) thread_.join();
+  }
+
+  // Starts the thread and waits until the model is loaded.
+  absl::Status Start(const std::function<void(const std::string&)>& progress);
+
+  const EngineInfo& info() const override { return info_; }
+  const Tokenizer& tokenizer() const override { return *runtime_.tokenizer; }
+
+  absl::Status Submit(Request request, std::shared_ptr<Sink> sink) override;
+  void Wake() override;
+  void StartDraining() override;
+  bool FinishDraining(absl::Time deadline) override;
+  EngineGauges Gauges() const override;
+  absl::Duration StepAge() const override;
+
+ private:
+  absl::Status Accept(Request request, std::shared_ptr<Sink> sink, Outcome* record);
+  bool TakePlace();
+  void GiveBackPlace();
+
+  // The engine thread.
+  void Run();
+  bool Await();
+  void Step();
+  void Deliver(const StepPlan& plan, std::vector<TokenResult> results, absl::Time now);
+  void DeliverOne(Sequence* sequence, int32_t processed, absl::Span<TokenResult> results,
+                  absl::Time now);
+  void Stamp(Sequence* sequence, absl::Time now);
+  void End(std::unique_ptr<Sequence> sequence, const Finish& finish, absl::Status status,
+           absl::Time now);
+  void EndAll(const absl::Status& status);
+  void UpdateGauges();
+
+  const EngineConfig config_;
+  EngineObserver* const observer_;
+  EngineInfo info_;                       // constant once loaded
+  RequestLimits limits_;                  // likewise
+  Runtime runtime_;                       // device, model and pool: the engine thread's
+  std::unique_ptr<Scheduler> scheduler_;  // the engine thread's
+
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;                  // the engine thread waits on it
+  std::condition_variable idle_;                  // FinishDraining waits on it
+  std::vector<std::unique_ptr<Sequence>> inbox_;  // guarded by mutex_
+  bool poked_ = false;                            // guarded by mutex_
+  bool draining_ = false;                         // guarded by mutex_
+  bool cancel_all_ = false;  // guarded by mutex_: end what is left as cancelled
+  bool stopping_ = false;    // guarded by mutex_
+  int32_t in_flight_ = 0;    // guarded by mutex_: accepted and not yet ended
+
+  std::atomic<int32_t> running_{0};
+  std::atomic<int32_t> slots_used_{0};
+  std::atomic<int64_t> step_started_ns_{0};  // 0 between steps
+  std::thread thread_;
+};
+
+absl::Status EngineThread::Start(const std::function<void(const std::string&)>& progress) {
+  absl::Status loaded;
+  bool done = false;
+  thread_ = std::thread([&] {
+    absl::StatusOr<Runtime> runtime = LoadRuntime(config_, progress);
+    const bool ok = runtime.ok();
+    if (ok) {
+      runtime_ = *std::move(runtime);
+      info_ = runtime_.info;
+      scheduler_ = std::make_unique<Scheduler>(runtime_.pool.get(), info_.max_step_tokens,
+                                               config_.stall_limit);
+    }
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      loaded = ok ? absl::OkStatus() : runtime.status();
+      done = true;
+      idle_.notify_all();  // the last touch of Start's frame
+    }
+    if (ok) Run();
+    runtime_.ReleaseDevice();
+  });
+  std::unique_lock<std::mutex> lock(mutex_);
+  idle_.wait(lock, [&] { return done; });
+  limits_ = {info_.vocab_size, info_.max_prompt_tokens, info_.max_output_tokens,
+             info_.max_text_bytes};
+  return loaded;
+}
+
+absl::Status EngineThread::Submit(Request request, std::shared_ptr<Sink> sink) {
+  Outcome record;
+  record.request_id = request.id;
+  record.peer = request.peer;
+  record.kind = request.kind;
+  record.status = Accept(std::move(request), std::move(sink), &record);
+  if (!record.status.ok() && observer_ != nullptr) observer_->OnDone(record);
+  return record.status;
+}
+
+absl::Status EngineThread::Accept(Request request, std::shared_ptr<Sink> sink, Outcome* record) {
+  const absl::Time arrived = absl::Now();
+  if (request.deadline <= arrived) {
+    return absl::DeadlineExceededError("the deadline had passed when the request arrived");
+  }
+  // The place comes first: a full server refuses without reading the prompt.
+  if (!TakePlace()) {
+    return absl::ResourceExhaustedError(absl::StrCat("the server is full: ", info_.state_slots,
+                                                     " requests may run and ", info_.max_waiting,
+                                                     " may wait; try again later"));
+  }
+  absl::StatusOr<std::unique_ptr<Sequence>> sequence = MakeSequence(
+      std::move(request), limits_, runtime_.model->config().generation, *runtime_.tokenizer);
+  if (!sequence.ok()) {
+    GiveBackPlace();
+    return sequence.status();
+  }
+  (*sequence)->sink = std::move(sink);
+  (*sequence)->arrived = arrived;
+  record->request_id = (*sequence)->id;
+  record->prompt_tokens = (*sequence)->prompt_length;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!draining_) {
+      inbox_.push_back(*std::move(sequence));
+      wake_.notify_one();
+      return absl::OkStatus();
+    }
+  }
+  GiveBackPlace();
+  return absl::UnavailableError("the server is draining; try another replica");
+}
+
+bool EngineThread::TakePlace() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (in_flight_ >= info_.state_slots + info_.max_waiting) return false;
+  ++in_flight_;
+  return true;
+}
+
+void EngineThread::GiveBackPlace() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  --in_flight_;
+  idle_.notify_all();
+}
+
+void EngineThread::Wake() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  poked_ = true;
+  wake_.notify_one();
+}
+
+void EngineThread::StartDraining() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  draining_ = true;
+}
+
+bool EngineThread::FinishDraining(absl::Time deadline) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  draining_ = true;
+  const auto ended = [this] { return in_flight_ == 0; };
+  if (idle_.wait_until(lock, absl::ToChronoTime(deadline), ended)) return true;
+  cancel_all_ = true;
+  wake_.notify_one();
+  idle_.wait(lock, ended);
+  return false;
+}
+
+EngineGauges EngineThread::Gauges() const {
+  EngineGauges gauges;
+  gauges.running = running_.load();
+  gauges.slots_used = slots_used_.load();
+  gauges.slots_total = info_.state_slots;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  gauges.waiting = std::max(in_flight_ - gauges.running, 0);
+  return gauges;
+}
+
+absl::Duration EngineThread::StepAge() const {
+  const int64_t started = step_started_ns_.load();
+  if (started == 0) return absl::ZeroDuration();
+  return absl::Nanoseconds(Clock::now().time_since_epoch().count() - started);
+}
+
+void EngineThread::Run() {
+  while (Await()) Step();
+  EndAll(absl::UnavailableError("the server was stopped"));
+}
+
+// Takes in what was submitted; waits while there is nothing to run. False once the engine is to
+// stop.
+bool EngineThread::Await() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  const bool nothing_at_all = scheduler_->running() + scheduler_->waiting() == 0;
+  const auto called = [this] { return stopping_ || poked_ || cancel_all_ || !inbox_.empty(); };
+  if (nothing_at_all) {
+    SLUICE_CHECK(runtime_.pool->Intact(0));
+    wake_.wait(lock, called);
+  }
+  poked_ = false;
+  for (auto& sequence : inbox_) scheduler_->Add(std::move(sequence));
+  inbox_.clear();
+  if (stopping_) return false;
+  const bool cancel_all = std::exchange(cancel_all_, false);
+  lock.unlock();
+  if (cancel_all) EndAll(absl::OkStatus());
+  return true;
+}
+
+void EngineThread::Step() {
+  const absl::Time now = absl::Now();
+  const Clock::time_point start = Clock::now();
+  StepPlan plan = scheduler_->Plan(now);
+  UpdateGauges();
+  for (Ended& ended : plan.ended) {
+    End(std::move(ended.sequence), {FinishReason::kCancelled, {}, {}}, ended.status, now);
+  }
+  for (const Sequence* sequence : plan.admitted) runtime_.runner->Admit(*sequence);
+  if (plan.empty()) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    const auto called = [this] { return stopping_ || poked_ || cancel_all_ || !inbox_.empty(); };
+    if (scheduler_->running() > 0) wake_.wait_for(lock, kIdlePoll, called);
+    return;
+  }
+  for (const PrefillPart& part : plan.prefill) {
+    part.sequence->planned = std::min(part.sequence->planned, now);
+  }
+  step_started_ns_ = start.time_since_epoch().count();
+  std::vector<TokenResult> results = runtime_.runner->Run(plan);
+  StepRecord record;
+  record.decode_rows = static_cast<int32_t>(plan.decode.size());
+  for (const PrefillPart& part : plan.prefill) record.prefill_rows += part.length;
+  for (const TokenResult& result : results) record.output_tokens += result.drawn ? 1 : 0;
+  Deliver(plan, std::move(results), absl::Now());
+  step_started_ns_ = 0;
+  record.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  if (observer_ != nullptr) observer_->OnStep(record);
+}
+
+void EngineThread::Deliver(const StepPlan& plan, std::vector<TokenResult> results, absl::Time now) {
+  std::unordered_map<Sequence*, std::vector<TokenResult>> by_sequence;
+  for (TokenResult& result : results) {
+    by_sequence[result.sequence].push_back(std::move(result));
+  }
+  for (Sequence* sequence : plan.decode) {
+    DeliverOne(sequence, 1, absl::MakeSpan(by_sequence[sequence]), now);
+  }
+  for (const PrefillPart& part : plan.prefill) {
+    DeliverOne(part.sequence, part.length, absl::MakeSpan(by_sequence[part.sequence]), now);
+  }
+}
+
+void EngineThread::DeliverOne(Sequence* sequence, int32_t processed,
+                              absl::Span<TokenResult> results, absl::Time now) {
+  if (!results.empty() && results.back().drawn) Stamp(sequence, now);
+  Delivery delivery = Advance(sequence, processed, results);
+  if (!delivery.output.tokens.empty() || !delivery.output.text.empty()) {
+    sequence->sink->OnOutput(std::move(delivery.output));
+  }
+  if (!delivery.finish.has_value()) return;
+  std::unique_ptr<Sequence> owned = scheduler_->Remove(sequence);
+  UpdateGauges();
+  End(std::move(owned), *delivery.finish, absl::OkStatus(), now);
+}
+
+// Notes the time of a drawn token.
+void EngineThread::Stamp(Sequence* sequence, absl::Time now) {
+  const bool first = sequence->output_length() == 0;
+  if (observer_ != nullptr && first) {
+    observer_->OnFirstToken(absl::ToDoubleSeconds(now - sequence->arrived));
+  } else if (observer_ != nullptr) {
+    observer_->OnNextToken(absl::ToDoubleSeconds(now - sequence->last_token));
+  }
+  if (first) sequence->first_token = now;
+  sequence->last_token = now;
+}
+
+void EngineThread::End(std::unique_ptr<Sequence> sequence, const Finish& finish,
+                       absl::Status status, absl::Time now) {
+  Outcome outcome = MakeOutcome(*sequence, finish, std::move(status), now);
+  if (observer_ != nullptr) observer_->OnDone(outcome);
+  sequence->sink->OnDone(std::move(outcome));
+  GiveBackPlace();
+}
+
+void EngineThread::EndAll(const absl::Status& status) {
+  std::vector<std::unique_ptr<Sequence>> all = scheduler_->RemoveAll();
+  UpdateGauges();
+  const absl::Time now = absl::Now();
+  for (auto& sequence : all) {
+    End(std::move(sequence), {FinishReason::kCancelled, {}, {}}, status, now);
+  }
+}
+
+void EngineThread::UpdateGauges() {
+  running_ = scheduler_->running();
+  slots_used_ = runtime_.pool->used();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
+    const EngineConfig& config, EngineObserver* observer,
+    const std::function<void(const std::string&)>& progress) {
+  auto engine = std::make_unique<EngineThread>(config, observer);
+  SLUICE_RETURN_IF_ERROR(engine->Start(progress));
+  return engine;
+}
+
+}  // namespace sluice

@@ -1,0 +1,57 @@
+#include "engine/engine_config.h"
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "engine/status_macros.h"
+
+namespace sluice {
+namespace {
+
+absl::Status CheckRange(absl::string_view flag, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(flag, " is ", value, "; it must lie in [", low, ", ", high, "]"));
+}
+
+// Zero means that the engine decides.
+absl::Status CheckRangeOrZero(absl::string_view flag, int64_t value, int64_t low, int64_t high) {
+  return value == 0 ? absl::OkStatus() : CheckRange(flag, value, low, high);
+}
+
+}  // namespace
+
+absl::Status ValidateEngineConfig(const EngineConfig& config) {
+  if (config.model_dir.empty()) {
+    return absl::InvalidArgumentError(
+        "model is not set; it must name a Hugging Face model directory");
+  }
+  if (config.device != "auto" && config.device != "cpu" && config.device != "cuda" &&
+      !absl::StartsWith(config.device, "cuda:")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("device is \"", config.device, "\"; it must be auto, cpu, cuda or cuda:N"));
+  }
+  if (config.dtype != "auto" && config.dtype != "bfloat16" && config.dtype != "float32") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("dtype is \"", config.dtype, "\"; it must be auto, bfloat16 or float32"));
+  }
+  constexpr int64_t kMaxTokens = 1 << 24;
+  SLUICE_RETURN_IF_ERROR(CheckRangeOrZero("threads", config.threads, 1, 1024));
+  SLUICE_RETURN_IF_ERROR(CheckRangeOrZero("slots", config.state_slots, 1, 4096));
+  SLUICE_RETURN_IF_ERROR(CheckRange("max_waiting", config.max_waiting, 0, 1'000'000));
+  SLUICE_RETURN_IF_ERROR(CheckRange("max_prompt_tokens", config.max_prompt_tokens, 1, kMaxTokens));
+  SLUICE_RETURN_IF_ERROR(CheckRange("max_output_tokens", config.max_output_tokens, 1, kMaxTokens));
+  SLUICE_RETURN_IF_ERROR(CheckRange("max_text_bytes", config.max_text_bytes, 1, int64_t{1} << 30));
+  SLUICE_RETURN_IF_ERROR(CheckRangeOrZero("max_step_tokens", config.max_step_tokens, 65, 65536));
+  if (!(config.memory_fraction > 0 && config.memory_fraction <= 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("memory_fraction is ", config.memory_fraction, "; it must lie in (0, 1]"));
+  }
+  if (config.stall_limit <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "stall_limit is ", absl::FormatDuration(config.stall_limit), "; it must be positive"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace sluice

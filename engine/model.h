@@ -1,0 +1,77 @@
+// A language model on a device, written once for every device and family: embed, layers, norm,
+// head.
+//
+// All memory is taken by Load and Reserve; Forward and Logits only queue device work. Used by the
+// engine thread alone.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/batch.h"
+#include "engine/checkpoint.h"
+#include "engine/layer_stack.h"
+#include "engine/model_config.h"
+#include "kernels/device.h"
+#include "kernels/device_buffer.h"
+
+namespace sluice {
+
+class Model {
+ public:
+  // An unloaded model: it knows its sizes. `device` outlives it. Weights will be `matrix_dtype`
+  // (float32 or bfloat16).
+  Model(const ModelConfig& config, Device* device, DType matrix_dtype);
+
+  // Reads all weights. NotFound / InvalidArgument name the tensor, and refuse tensors that this
+  // architecture has no place for; ResourceExhausted if the device's memory is used up. `progress`
+  // may be empty.
+  absl::Status Load(const Checkpoint& checkpoint,
+                    const std::function<void(const std::string&)>& progress);
+
+  // Takes buffers for steps of up to `max_rows` rows, at most `max_segments` of them segments.
+  // ResourceExhausted.
+  absl::Status Reserve(int32_t max_rows, int32_t max_segments);
+  // Bytes that Reserve takes.
+  int64_t BufferBytes(int32_t max_rows, int32_t max_segments) const;
+
+  // Runs the batch: hidden states are kept for Logits, the states of its slots move on.
+  // `states` is slot 0 of a pool of slots of SlotFloats() each.
+  void Forward(const BatchView& batch, float* states);
+
+  // logits[r, :] = head(norm(hidden of batch row rows[r])), float32 [count, vocab_size]; `rows` on
+  // the device, count <= kLogitRows.
+  void Logits(const int32_t* rows, int32_t count, float* logits);
+
+  // Rows of logits that are made at once: bounds the memory that a long scored text needs.
+  static constexpr int32_t kLogitRows = 256;
+
+  int64_t SlotFloats() const { return config_.num_layers * layers_->LayerStateFloats(); }
+  const ModelConfig& config() const { return config_; }
+  StateShape state_shape() const { return layers_->state_shape(); }
+  DType matrix_dtype() const { return matrix_dtype_; }
+  int64_t parameters() const { return parameters_; }
+  int64_t weight_bytes() const { return weight_bytes_; }
+
+ private:
+  static int32_t MaxChunks(int32_t max_rows, int32_t max_segments);
+
+  ModelConfig config_;
+  Device* device_;
+  DType matrix_dtype_;
+  DType act_;
+  std::unique_ptr<LayerStack> layers_;
+  DeviceBuffer embedding_;  // matrix [vocab, D]
+  DeviceBuffer head_;       // matrix [vocab, D]; empty if tied to the embedding
+  DeviceBuffer norm_;       // float32 [D]
+  DeviceBuffer residual_;   // [max_rows, D]
+  DeviceBuffer picked_;     // [kLogitRows, D]
+  int64_t parameters_ = 0;
+  int64_t weight_bytes_ = 0;
+};
+
+}  // namespace sluice

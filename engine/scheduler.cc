@@ -1,0 +1,105 @@
+#include "engine/scheduler.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/check.h"
+#include "kernels/segment.h"
+
+namespace sluice {
+
+Scheduler::Scheduler(StatePool* pool, int32_t max_step_tokens, absl::Duration stall_limit)
+    : pool_(pool), max_step_tokens_(max_step_tokens), stall_limit_(stall_limit) {
+  SLUICE_CHECK(max_step_tokens >= pool->total() + kChunk);
+}
+
+void Scheduler::Add(std::unique_ptr<Sequence> sequence) { waiting_.push_back(std::move(sequence)); }
+
+StepPlan Scheduler::Plan(absl::Time now) {
+  StepPlan plan;
+  EndSome(now, &plan);
+  Admit(&plan);
+  for (const auto& sequence : running_) {
+    if (sequence->prefilling() || sequence->backlogged != absl::InfiniteFuture()) continue;
+    plan.decode.push_back(sequence.get());
+  }
+  int32_t budget = max_step_tokens_ - static_cast<int32_t>(plan.decode.size());
+  for (const auto& sequence : running_) {
+    if (!sequence->prefilling() || sequence->backlogged != absl::InfiniteFuture()) continue;
+    const int32_t begin = sequence->processed;
+    int32_t end = std::min(sequence->prompt_length, begin + budget);
+    if (end < sequence->prompt_length) end = end / kChunk * kChunk;
+    if (end <= begin) break;
+    plan.prefill.push_back({sequence.get(), begin, end - begin});
+    budget -= end - begin;
+  }
+  return plan;
+}
+
+absl::Status Scheduler::MustEnd(Sequence* sequence, absl::Time now) const {
+  const SinkState state = sequence->sink->State();
+  if (state == SinkState::kCancelled) return absl::CancelledError("the client cancelled");
+  if (now >= sequence->deadline) {
+    return absl::DeadlineExceededError(absl::StrCat("the deadline passed after ",
+                                                    sequence->output_length(), " of at most ",
+                                                    sequence->max_tokens, " tokens"));
+  }
+  if (state == SinkState::kReady) {
+    sequence->backlogged = absl::InfiniteFuture();
+    return absl::OkStatus();
+  }
+  sequence->backlogged = std::min(sequence->backlogged, now);
+  if (now - sequence->backlogged < stall_limit_) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the client left its stream unread for ", absl::FormatDuration(stall_limit_)));
+}
+
+void Scheduler::EndSome(absl::Time now, StepPlan* plan) {
+  const auto sweep = [&](auto* sequences) {
+    auto kept = sequences->begin();
+    for (auto& sequence : *sequences) {
+      absl::Status status = MustEnd(sequence.get(), now);
+      if (status.ok()) {
+        std::swap(*kept++, sequence);
+        continue;
+      }
+      if (sequence->slot >= 0) pool_->Release(sequence->slot);
+      plan->ended.push_back({std::move(sequence), std::move(status)});
+    }
+    sequences->erase(kept, sequences->end());
+  };
+  sweep(&running_);
+  sweep(&waiting_);
+}
+
+void Scheduler::Admit(StepPlan* plan) {
+  while (!waiting_.empty()) {
+    const int32_t slot = pool_->Acquire();
+    if (slot < 0) return;
+    waiting_.front()->slot = slot;
+    plan->admitted.push_back(waiting_.front().get());
+    running_.push_back(std::move(waiting_.front()));
+    waiting_.pop_front();
+  }
+}
+
+std::unique_ptr<Sequence> Scheduler::Remove(Sequence* sequence) {
+  const auto at = std::find_if(running_.begin(), running_.end(),
+                               [&](const auto& other) { return other.get() == sequence; });
+  SLUICE_CHECK(at != running_.end());
+  std::unique_ptr<Sequence> removed = std::move(*at);
+  running_.erase(at);
+  pool_->Release(removed->slot);
+  return removed;
+}
+
+std::vector<std::unique_ptr<Sequence>> Scheduler::RemoveAll() {
+  std::vector<std::unique_ptr<Sequence>> all;
+  while (!running_.empty()) all.push_back(Remove(running_.front().get()));
+  std::move(waiting_.begin(), waiting_.end(), std::back_inserter(all));
+  waiting_.clear();
+  return all;
+}
+
+}  // namespace sluice

@@ -1,0 +1,56 @@
+// Brings a checkpoint's tensors to the device, in the format that the device computes with.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/checkpoint.h"
+#include "kernels/device.h"
+#include "kernels/device_buffer.h"
+
+namespace sluice {
+
+// One tensor of the checkpoint, by name, with the shape that it must have.
+struct WeightPart {
+  std::string name;
+  std::vector<int64_t> shape;
+};
+
+// The host holds one tensor's pages at a time: they are released as soon as they are uploaded.
+class WeightLoader {
+ public:
+  // All outlive the loader. Matrices become `matrix_dtype`: float32 or bfloat16.
+  WeightLoader(const Checkpoint* checkpoint, Device* device, DType matrix_dtype)
+      : checkpoint_(checkpoint), device_(device), matrix_dtype_(matrix_dtype) {}
+
+  // The parts one after the other, as weights of matrix products. The errors of Checkpoint::Find;
+  // ResourceExhausted if the device's memory is used up.
+  absl::StatusOr<DeviceBuffer> Matrix(const std::vector<WeightPart>& parts) {
+    return Load(parts, matrix_dtype_);
+  }
+  // The same, as float32: norms, biases, gates.
+  absl::StatusOr<DeviceBuffer> Floats(const std::vector<WeightPart>& parts) {
+    return Load(parts, DType::kFloat32);
+  }
+
+  Device* device() const { return device_; }
+  const Checkpoint& checkpoint() const { return *checkpoint_; }
+  DType matrix_dtype() const { return matrix_dtype_; }
+  int64_t loaded_elements() const { return loaded_elements_; }
+  int64_t loaded_bytes() const { return loaded_bytes_; }
+
+ private:
+  absl::StatusOr<DeviceBuffer> Load(const std::vector<WeightPart>& parts, DType dtype);
+  void Upload(const TensorView& tensor, DType dtype, std::byte* to);
+
+  const Checkpoint* checkpoint_;
+  Device* device_;
+  DType matrix_dtype_;
+  int64_t loaded_elements_ = 0;
+  int64_t loaded_bytes_ = 0;
+  std::vector<std::byte> block_;  // conversion buffer, bounded
+};
+
+}  // namespace sluice

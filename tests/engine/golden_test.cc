@@ -1,0 +1,127 @@
+// Our log-probabilities against those that flash-linear-attention gave for the same checkpoints
+// (tests/golden/write_goldens.py).
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "tests/engine/recording_sink.h"
+#include "tests/kernels/devices.h"
+
+namespace sluice {
+namespace {
+
+// What is allowed between theirs (float32) and ours.
+struct Tolerance {
+  double max;
+  double mean;
+};
+
+struct GoldenCase {
+  DeviceKind device;
+  std::string dtype;
+  Tolerance tolerance;
+};
+
+std::vector<GoldenCase> Cases() {
+  std::vector<GoldenCase> cases;
+  for (const DeviceKind device : DevicesUnderTest()) {
+    cases.push_back({device, "float32", {1e-3, 1e-3}});
+    cases.push_back({device, "bfloat16", {5e-2, 5e-3}});
+  }
+  return cases;
+}
+
+std::vector<std::filesystem::path> Checkpoints() {
+  std::vector<std::filesystem::path> found;
+  for (const auto& entry : std::filesystem::directory_iterator(SLUICE_SOURCE_DIR "/tests/golden")) {
+    if (std::filesystem::exists(entry.path() / "golden.json")) found.push_back(entry.path());
+  }
+  return found;
+}
+
+// Mean and maximum of |ours - theirs| over everything compared.
+class Difference {
+ public:
+  void Add(double ours, double theirs) {
+    const double difference = std::abs(ours - theirs);
+    max_ = std::isnan(difference) ? INFINITY : std::max(max_, difference);
+    sum_ += difference;
+    ++count_;
+  }
+  double max() const { return max_; }
+  double mean() const { return sum_ / count_; }
+  int64_t count() const { return count_; }
+
+ private:
+  double max_ = 0;
+  double sum_ = 0;
+  int64_t count_ = 0;
+};
+
+void CompareCase(Engine* engine, const nlohmann::json& golden, Difference* difference) {
+  Request request;
+  request.kind = RequestKind::kScore;
+  request.token_ids = golden["token_ids"].get<std::vector<int64_t>>();
+  request.top_logprobs = 20;
+  auto sink = std::make_shared<RecordingSink>();
+  ASSERT_TRUE(engine->Submit(request, sink).ok());
+  ASSERT_TRUE(sink->Wait().status.ok());
+  const std::vector<OutputToken> tokens = sink->tokens();
+  ASSERT_EQ(tokens.size(), request.token_ids->size());
+  EXPECT_FALSE(tokens[0].logprob.has_value());
+  for (size_t i = 1; i < tokens.size(); ++i) {
+    difference->Add(*tokens[i].logprob, golden["token_logprobs"][i].get<double>());
+    // Near ties may change places, so theirs is looked up in ours by token.
+    for (const TopToken& top : tokens[i].top) {
+      for (const auto& pair : golden["top_logprobs"][i]) {
+        if (pair[0].get<int32_t>() == top.token) {
+          difference->Add(top.logprob, pair[1].get<double>());
+        }
+      }
+    }
+  }
+}
+
+class GoldenTest : public testing::TestWithParam<GoldenCase> {};
+
+TEST_P(GoldenTest, AgreesWithFlashLinearAttention) {
+  const std::vector<std::filesystem::path> checkpoints = Checkpoints();
+  ASSERT_GE(checkpoints.size(), 4);
+  for (const auto& path : checkpoints) {
+    SCOPED_TRACE(path.filename().string());
+    EngineConfig config;
+    config.model_dir = path;
+    config.device = GetParam().device == DeviceKind::kCuda ? "cuda" : "cpu";
+    config.dtype = GetParam().dtype;
+    config.threads = 2;
+    config.state_slots = 4;
+    config.max_step_tokens = 128;
+    auto engine = Engine::Create(config, nullptr, nullptr);
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    std::ifstream file(path / "golden.json");
+    const nlohmann::json golden = nlohmann::json::parse(file);
+    Difference difference;
+    for (const auto& item : golden["cases"]) CompareCase(engine->get(), item, &difference);
+    EXPECT_GT(difference.count(), 1000);
+    EXPECT_LE(difference.max(), GetParam().tolerance.max);
+    EXPECT_LE(difference.mean(), GetParam().tolerance.mean);
+    std::printf("%s: max %.2e, mean %.2e over %ld\n", path.filename().c_str(), difference.max(),
+                difference.mean(), static_cast<long>(difference.count()));
+  }
+}
+
+std::string CaseName(const testing::TestParamInfo<GoldenCase>& info) {
+  return (info.param.device == DeviceKind::kCuda ? "Cuda_" : "Cpu_") + info.param.dtype;
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, GoldenTest, testing::ValuesIn(Cases()), CaseName);
+
+}  // namespace
+}  // namespace sluice

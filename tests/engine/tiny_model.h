@@ -1,0 +1,41 @@
+// A whole model directory of random weights, small enough to be written for each test.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "tests/engine/safetensors_writer.h"
+
+namespace sluice {
+
+struct TinyModelOptions {
+  int32_t hidden_size = 64;
+  int32_t num_layers = 2;
+  int32_t num_heads = 2;
+  int32_t num_kv_heads = 2;
+  bool use_short_conv = false;
+  // Of the embedding and head: larger makes the next token more certain.
+  float head_scale = 0.3F;
+  uint64_t seed = 1;
+};
+
+// Byte-level: ids 0..255 are the bytes, 256 is the end-of-text token.
+class TinyModel {
+ public:
+  static constexpr int32_t kVocab = 264;
+  static constexpr int32_t kEos = 256;
+
+  explicit TinyModel(const TinyModelOptions& options = {});
+
+  const std::filesystem::path& path() const { return directory_.path(); }
+  const ScratchDirectory& directory() const { return directory_; }
+
+ private:
+  ScratchDirectory directory_;
+};
+
+// tokenizer.json of the byte-level tokenizer above.
+std::string ByteTokenizerJson();
+
+}  // namespace sluice

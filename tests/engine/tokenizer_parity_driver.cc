@@ -1,0 +1,74 @@
+// What tokenizer_parity_test.py talks to: encodes and decodes with the tokenizer of the file that
+// is its one argument. Reads records from standard input and answers each on standard output;
+// numbers are little-endian u32.
+//   'e' bytes text   -> 0, count, ids   or   1, bytes message
+//   'd' count ids    -> 0, bytes text   or   1, bytes message
+#include <cstdint>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "engine/tokenizer.h"
+
+namespace sluice {
+namespace {
+
+bool ReadNumber(uint32_t* number) { return std::fread(number, sizeof(*number), 1, stdin) == 1; }
+
+void WriteNumber(uint32_t number) { std::fwrite(&number, sizeof(number), 1, stdout); }
+
+void WriteText(absl::string_view text) {
+  WriteNumber(static_cast<uint32_t>(text.size()));
+  std::fwrite(text.data(), 1, text.size(), stdout);
+}
+
+bool AnswerEncode(const Tokenizer& tokenizer, uint32_t bytes) {
+  std::string text(bytes, '\0');
+  if (std::fread(text.data(), 1, bytes, stdin) != bytes) return false;
+  const auto ids = tokenizer.Encode(text, /*add_special_tokens=*/true);
+  WriteNumber(ids.ok() ? 0 : 1);
+  if (!ids.ok()) {
+    WriteText(ids.status().message());
+    return true;
+  }
+  WriteNumber(static_cast<uint32_t>(ids->size()));
+  std::fwrite(ids->data(), sizeof(int32_t), ids->size(), stdout);
+  return true;
+}
+
+bool AnswerDecode(const Tokenizer& tokenizer, uint32_t count) {
+  std::vector<int32_t> ids(count);
+  if (std::fread(ids.data(), sizeof(int32_t), count, stdin) != count) return false;
+  const auto text = tokenizer.Decode(ids, /*skip_special_tokens=*/true);
+  WriteNumber(text.ok() ? 0 : 1);
+  WriteText(text.ok() ? absl::string_view(*text) : text.status().message());
+  return true;
+}
+
+int Run(const char* file) {
+  const auto tokenizer = Tokenizer::Load(file);
+  if (!tokenizer.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(tokenizer.status().message()).c_str());
+    return 1;
+  }
+  for (int kind = std::getchar(); kind != EOF; kind = std::getchar()) {
+    uint32_t size = 0;
+    if (!ReadNumber(&size)) return 1;
+    const bool answered =
+        kind == 'e' ? AnswerEncode(**tokenizer, size) : AnswerDecode(**tokenizer, size);
+    if (!answered) return 1;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace sluice
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::fprintf(stderr, "usage: tokenizer_parity_driver TOKENIZER_JSON\n");
+    return 2;
+  }
+  return sluice::Run(argv[1]);
+}
