@@ -41,7 +41,7 @@ void PrintOverview(std::ostream& out) {
 
 }  // namespace
 
-std::optional<int> ParseOrExplain(absl::Span<const std::string> args, CommandLine* line,
+std::optional<int> ParseOrExplain(absl::Span<const std::string> args, Invocation* line,
                                   const Environment& environment) {
   if (AsksForHelp(args)) {
     environment.out << "Usage: sluice " << line->name << " " << line->synopsis << "\n\n"
@@ -57,7 +57,7 @@ std::optional<int> ParseOrExplain(absl::Span<const std::string> args, CommandLin
   return std::nullopt;
 }
 
-int UsageError(const CommandLine& line, absl::string_view message, const Environment& environment) {
+int UsageError(const Invocation& line, absl::string_view message, const Environment& environment) {
   environment.err << "sluice " << line.name << ": " << message << "\nTry `sluice " << line.name
                   << " --help`.\n";
   return kExitUsage;
@@ -76,7 +76,7 @@ int FinishOutput(const Environment& environment) {
   return kExitError;
 }
 
-void AddConnectionOptions(ConnectionOptions* options, CommandLine* line) {
+void AddConnectionOptions(ConnectionOptions* options, Invocation* line) {
   line->connection = options;
   OptionTable& table = line->options;
   table.Section("Where");

@@ -28,7 +28,7 @@ struct Environment {
   BackendFactory connect;
 };
 
-struct CommandLine {
+struct Invocation {
   absl::string_view name;
   absl::string_view synopsis;  // what follows the name
   absl::string_view about;     // sentences under the synopsis, in lines
@@ -40,11 +40,11 @@ struct CommandLine {
 // Reads the command line, and checks that the connection options agree if there are any. If the
 // command is over with that (help was asked for, or something is wrong and has been said), returns
 // the exit code.
-std::optional<int> ParseOrExplain(absl::Span<const std::string> args, CommandLine* line,
+std::optional<int> ParseOrExplain(absl::Span<const std::string> args, Invocation* line,
                                   const Environment& environment);
 
 // Says what is wrong with the command line; returns kExitUsage.
-int UsageError(const CommandLine& line, absl::string_view message, const Environment& environment);
+int UsageError(const Invocation& line, absl::string_view message, const Environment& environment);
 
 // Says "sluice: CODE: message"; returns kExitError, or kExitInterrupted if it was cancelled.
 int Fail(const absl::Status& status, const Environment& environment);
@@ -53,7 +53,7 @@ int Fail(const absl::Status& status, const Environment& environment);
 int FinishOutput(const Environment& environment);
 
 // Adds --server, --local, --device, --dtype and --threads. `options` outlives the line.
-void AddConnectionOptions(ConnectionOptions* options, CommandLine* line);
+void AddConnectionOptions(ConnectionOptions* options, Invocation* line);
 
 int RunGenerate(absl::Span<const std::string> args, const Environment& environment);
 int RunScore(absl::Span<const std::string> args, const Environment& environment);

@@ -104,7 +104,7 @@ void AddStoppingOptions(StoppingOptions* stopping, OptionTable* table) {
   table->Flag("ignore-eos", &stopping->ignore_eos, "Goes on after end-of-sequence tokens.");
 }
 
-void AddOptions(GenerateOptions* options, CommandLine* line) {
+void AddOptions(GenerateOptions* options, Invocation* line) {
   OptionTable& table = line->options;
   table.Section("The prompt, if it is no operand");
   table.Text("file", "PATH", &options->input.file, "Reads the prompt's text from a file.");
@@ -128,7 +128,7 @@ void AddOptions(GenerateOptions* options, CommandLine* line) {
 }
 
 // What the options contradict each other in; empty if in nothing.
-std::string FindProblem(const CommandLine& line, const GenerateOptions& options) {
+std::string FindProblem(const Invocation& line, const GenerateOptions& options) {
   std::string problem = CheckOneInput(line.operands, options.input);
   if (!problem.empty()) return problem;
   if (options.request.logprobs && !options.json) return "--logprobs needs --json";
@@ -182,9 +182,9 @@ int Generate(const GenerateOptions& options, const Environment& environment) {
 int RunGenerate(absl::Span<const std::string> args, const Environment& environment) {
   GenerateOptions options;
   options.request.stopping.max_tokens = kDefaultMaxTokens;
-  CommandLine line = {"generate", "[OPTION...] PROMPT | -",
-                      "Prints the completion of a prompt as it is generated. The prompt is the\n"
-                      "operand, or standard input if that is `-`.\n"};
+  Invocation line = {"generate", "[OPTION...] PROMPT | -",
+                     "Prints the completion of a prompt as it is generated. The prompt is the\n"
+                     "operand, or standard input if that is `-`."};
   AddOptions(&options, &line);
   const std::optional<int> over = ParseOrExplain(args, &line, environment);
   if (over.has_value()) return *over;

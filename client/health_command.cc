@@ -14,9 +14,9 @@ int RunHealth(absl::Span<const std::string> args, const Environment& environment
   std::string server;
   std::string service;
   std::optional<double> wait_seconds;
-  CommandLine line = {"health", "[OPTION...]",
-                      "Asks a server's grpc.health.v1 and prints SERVING or what else it says.\n"
-                      "Exit code 0 means SERVING, 1 anything else.\n"};
+  Invocation line = {"health", "[OPTION...]",
+                     "Asks a server's grpc.health.v1 and prints SERVING or what else it says.\n"
+                     "Exit code 0 means SERVING, 1 anything else."};
   line.options.Section("Options");
   line.options.Text("server", "HOST:PORT", &server, "Server to ask. Default: 127.0.0.1:50051.");
   line.options.Text("service", "NAME", &service,

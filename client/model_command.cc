@@ -42,8 +42,8 @@ std::string ModelText(const ModelDescription& model) {
 int RunModel(absl::Span<const std::string> args, const Environment& environment) {
   ConnectionOptions connection;
   bool json = false;
-  CommandLine line = {"model", "[OPTION...]",
-                      "Prints what model is served, its sizes and what the server accepts.\n"};
+  Invocation line = {"model", "[OPTION...]",
+                     "Prints what model is served, its sizes and what the server accepts."};
   line.options.Section("What is printed");
   line.options.Flag("json", &json, "One JSON object.");
   AddConnectionOptions(&connection, &line);

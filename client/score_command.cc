@@ -18,7 +18,7 @@ struct ScoreOptions {
   bool json = false;
 };
 
-void AddOptions(ScoreOptions* options, CommandLine* line) {
+void AddOptions(ScoreOptions* options, Invocation* line) {
   OptionTable& table = line->options;
   table.Section("The text, if it is no operand");
   table.Text("file", "PATH", &options->input.file, "Reads the text from a file.");
@@ -85,10 +85,10 @@ int Score(const ScoreOptions& options, const Request& request, const Environment
 
 int RunScore(absl::Span<const std::string> args, const Environment& environment) {
   ScoreOptions options;
-  CommandLine line = {"score", "[OPTION...] TEXT | -",
-                      "Prints the log-probability (natural logarithm) of each token of a text,\n"
-                      "given those before it: position, id, log-probability. In this process\n"
-                      "(--local, --model) weights are float32 unless --dtype says otherwise.\n"};
+  Invocation line = {"score", "[OPTION...] TEXT | -",
+                     "Prints the log-probability (natural logarithm) of each token of a text,\n"
+                     "given those before it: position, id, log-probability. In this process\n"
+                     "(--local, --model) weights are float32 unless --dtype says otherwise."};
   AddOptions(&options, &line);
   const std::optional<int> over = ParseOrExplain(args, &line, environment);
   if (over.has_value()) return *over;

@@ -19,7 +19,7 @@ struct TokenizeOptions {
   bool json = false;
 };
 
-void AddOptions(TokenizeOptions* options, CommandLine* line) {
+void AddOptions(TokenizeOptions* options, Invocation* line) {
   OptionTable& table = line->options;
   table.Section("What to do");
   table.Text("file", "PATH", &options->input.file, "Reads the text from a file.");
@@ -61,8 +61,8 @@ int Encode(const TokenizeOptions& options, const std::string& text,
 
 int RunTokenize(absl::Span<const std::string> args, const Environment& environment) {
   TokenizeOptions options;
-  CommandLine line = {"tokenize", "[OPTION...] TEXT | - | --decode LIST|FILE",
-                      "Prints a text's token ids, separated by commas, or the text of ids.\n"};
+  Invocation line = {"tokenize", "[OPTION...] TEXT | - | --decode LIST|FILE",
+                     "Prints a text's token ids, separated by commas, or the text of ids."};
   AddOptions(&options, &line);
   const std::optional<int> over = ParseOrExplain(args, &line, environment);
   if (over.has_value()) return *over;
