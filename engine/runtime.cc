@@ -115,6 +115,15 @@ EngineInfo DescribeEngine(const EngineConfig& config, const Runtime& runtime,
   return info;
 }
 
+absl::StatusOr<std::unique_ptr<const Tokenizer>> LoadTokenizer(const EngineConfig& config) {
+  const std::filesystem::path file = config.model_dir / "tokenizer.json";
+  std::error_code error;
+  if (!config.needs_tokenizer && !std::filesystem::exists(file, error)) {
+    return Tokenizer::Parse(R"({"model":{"type":"BPE","vocab":{},"merges":[]}})");
+  }
+  return Tokenizer::Load(file);
+}
+
 absl::Status CheckDirectory(const std::filesystem::path& directory) {
   std::error_code error;
   if (std::filesystem::is_directory(directory, error)) return absl::OkStatus();
@@ -131,7 +140,7 @@ absl::StatusOr<Runtime> LoadRuntime(const EngineConfig& config,
   Runtime runtime;
   // What is small and most often wrong comes first.
   SLUICE_ASSIGN_OR_RETURN(const ModelConfig model_config, ReadModelConfig(config.model_dir));
-  SLUICE_ASSIGN_OR_RETURN(runtime.tokenizer, Tokenizer::Load(config.model_dir / "tokenizer.json"));
+  SLUICE_ASSIGN_OR_RETURN(runtime.tokenizer, LoadTokenizer(config));
   if (runtime.tokenizer->vocab_size() > model_config.vocab_size) {
     return absl::InvalidArgumentError(
         absl::StrCat("tokenizer.json has ids up to ", runtime.tokenizer->vocab_size() - 1,

@@ -52,6 +52,10 @@ absl::StatusOr<std::vector<int32_t>> PromptTokens(const Request& request,
   }
   std::vector<int32_t> tokens;
   if (request.text.has_value()) {
+    if (tokenizer.vocab_size() == 0) {
+      return absl::FailedPreconditionError(
+          "text: the model directory has no tokenizer.json; give token_ids");
+    }
     const auto bytes = static_cast<int64_t>(request.text->size());
     if (bytes == 0) return Invalid("text", "is empty; a prompt needs at least one token");
     if (bytes > limits.max_text_bytes) {

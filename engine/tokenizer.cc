@@ -27,11 +27,6 @@ constexpr size_t kMaxTextBytes = size_t{1} << 30;
 // Patterns in use need microseconds; this is for those that a file may have been made to hang with.
 constexpr std::chrono::seconds kMaxMatchTime(5);
 
-// Texts repeat their words, so that the tokens of a short piece are looked up in what this very
-// text has given before.
-constexpr size_t kMaxRememberedBytes = 64;
-constexpr size_t kMaxRemembered = 1 << 16;
-
 }  // namespace
 
 struct TokenizerParts {
@@ -122,30 +117,13 @@ absl::StatusOr<std::unique_ptr<const TokenizerParts>> ParseParts(std::string_vie
 
 // Appends the tokens of every piece.
 void EncodePieces(const BpeModel& model, const Pieces& pieces, std::vector<int32_t>* tokens) {
-  struct Remembered {
-    size_t begin;
-    size_t end;
-  };
-  absl::flat_hash_map<absl::string_view, Remembered> memory;
+  const std::string_view text = pieces.text;
   BpeModel::Scratch scratch;
   for (const Piece& piece : pieces.pieces) {
     if (piece.token != kNoToken) {
       tokens->push_back(piece.token);
-      continue;
-    }
-    const absl::string_view text(pieces.text.data() + piece.begin, piece.end - piece.begin);
-    const size_t begin = tokens->size();
-    if (text.size() <= kMaxRememberedBytes) {
-      const auto known = memory.find(text);
-      if (known != memory.end()) {
-        const auto [from, to] = known->second;
-        for (size_t i = from; i < to; ++i) tokens->push_back((*tokens)[i]);
-        continue;
-      }
-    }
-    model.Encode({text.data(), text.size()}, &scratch, tokens);
-    if (text.size() <= kMaxRememberedBytes && memory.size() < kMaxRemembered) {
-      memory.emplace(text, Remembered{begin, tokens->size()});
+    } else {
+      model.Encode(text.substr(piece.begin, piece.end - piece.begin), &scratch, tokens);
     }
   }
 }

@@ -241,7 +241,7 @@ void LinearCpu::Run(const LinearArgs& args) {
   SLUICE_CHECK(args.weight_dtype != DType::kFloat16);
   SLUICE_CHECK(args.rows >= 0);
   SLUICE_CHECK(args.in_dim > 0 && args.in_dim % 8 == 0);
-  SLUICE_CHECK(args.out_dim > 0 && args.out_dim % 8 == 0);
+  SLUICE_CHECK(args.out_dim >= 8 && (args.out_dim % 8 == 0 || !args.accumulate));
   SLUICE_CHECK(args.x_stride >= args.in_dim && args.y_stride >= args.out_dim);
   if (args.rows <= kFewRows) return LinearFewRowsCpu(args, pool_);
   int32_t row = 0;

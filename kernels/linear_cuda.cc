@@ -86,12 +86,13 @@ LinearCuda::Plan LinearCuda::MakePlan(const Shape& shape) const {
 }
 
 void LinearCuda::Run(const LinearArgs& args, cudaStream_t stream) {
-  SLUICE_CHECK(args.rows >= 0 && args.in_dim > 0 && args.out_dim > 0);
-  SLUICE_CHECK(args.in_dim % 8 == 0 && args.out_dim % 8 == 0);
+  const bool any_out_dim = args.y_dtype == DType::kFloat32 && !args.accumulate;
+  SLUICE_CHECK(args.rows >= 0 && args.in_dim > 0 && args.out_dim >= 8);
+  SLUICE_CHECK(args.in_dim % 8 == 0 && (args.out_dim % 8 == 0 || any_out_dim));
   SLUICE_CHECK(args.x_dtype == args.weight_dtype);
   SLUICE_CHECK(args.y_dtype == args.x_dtype || args.y_dtype == DType::kFloat32);
   SLUICE_CHECK(args.x_stride >= args.in_dim && args.y_stride >= args.out_dim);
-  SLUICE_CHECK(args.x_stride % 8 == 0 && args.y_stride % 8 == 0);
+  SLUICE_CHECK(args.x_stride % 8 == 0 && (args.y_stride % 8 == 0 || any_out_dim));
   SLUICE_CHECK(IsAligned16(args.x) && IsAligned16(args.weight) && IsAligned16(args.y));
   if (args.rows == 0) return;
 

@@ -4,6 +4,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/linear_few_rows_cpu.cc"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/simd-inl.h"
@@ -22,9 +23,19 @@ HWY_INLINE hn::Vec<D> LoadWeight(D d, const uint16_t* from) {
   return LoadBFloat16(d, from);
 }
 
+// The last eight numbers of a row, where a vector is wider.
+template <int kOutputs, typename Weight>
+HWY_NOINLINE void AddLastEight(const float* x, const Weight* weight, int64_t in_dim, float* total) {
+  const EightFloats d;
+  for (int n = 0; n < kOutputs; ++n) {
+    const auto product = hn::Mul(hn::LoadU(d, x), LoadWeight(d, weight + n * in_dim));
+    total[n] += hn::GetLane(hn::SumOfLanes(d, product));
+  }
+}
+
 // kRows rows of x against kOutputs rows of the weight. A sum's order is that of its lanes, whatever
 // kRows and kOutputs are.
-template <int kRows, int kOutputs, typename Weight>
+template <int kRows, int kOutputs, bool kFetches, typename Weight>
 HWY_INLINE void LinearTile(const LinearArgs& args, int64_t row, int64_t output) {
   static_assert(kOutputs % 4 == 0);
   const Floats d;
@@ -42,7 +53,11 @@ HWY_INLINE void LinearTile(const LinearArgs& args, int64_t row, int64_t output) 
   for (; k + lanes <= in_dim; k += lanes) {
     FloatVec w[kOutputs];
 #pragma GCC unroll 8
-    for (int n = 0; n < kOutputs; ++n) w[n] = LoadWeight(d, weight + n * in_dim + k);
+    for (int n = 0; n < kOutputs; ++n) {
+      const Weight* from = weight + n * in_dim + k;
+      w[n] = LoadWeight(d, from);
+      if constexpr (kFetches) hwy::Prefetch(from + 8 * in_dim);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const auto xr = hn::LoadU(d, x + r * args.x_stride + k);
@@ -51,53 +66,58 @@ HWY_INLINE void LinearTile(const LinearArgs& args, int64_t row, int64_t output) 
     }
   }
   float* y = static_cast<float*>(args.y) + row * args.y_stride + output;
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r, y += args.y_stride) {
     float total[kOutputs];
+#pragma GCC unroll 2
     for (int n = 0; n < kOutputs; n += 4) SumFour(&sum[r][n], total + n);
-    for (int n = 0; n < kOutputs; ++n) {
-      if (k < in_dim) {  // eight numbers, where a vector is wider
-        const EightFloats d8;
-        const auto x8 = hn::LoadU(d8, x + r * args.x_stride + k);
-        const auto w8 = LoadWeight(d8, weight + n * in_dim + k);
-        total[n] += hn::GetLane(hn::SumOfLanes(d8, hn::Mul(x8, w8)));
-      }
-      y[n] = args.accumulate ? y[n] + total[n] : total[n];
+    if (k < in_dim) AddLastEight<kOutputs>(x + r * args.x_stride + k, weight + k, in_dim, total);
+    for (int n = 0; n < kOutputs; ++n) y[n] = args.accumulate ? y[n] + total[n] : total[n];
+  }
+}
+
+// kRows rows against the eight outputs from `output` on.
+template <int kRows, bool kFetches, typename Weight>
+HWY_INLINE void LinearEight(const LinearArgs& args, int64_t row, int64_t output) {
+  if constexpr (kRows == 1) {
+    LinearTile<1, 8, kFetches, Weight>(args, row, output);
+  } else {
+    LinearTile<kRows, 4, kFetches, Weight>(args, row, output);
+    LinearTile<kRows, 4, kFetches, Weight>(args, row, output + 4);
+  }
+}
+
+// Rows of x go by four, the rest first: it alone meets a weight that is not in the nearest cache.
+template <int kFirstRows, typename Weight>
+HWY_INLINE void LinearOutputs(const LinearArgs& args, int64_t begin, int64_t end) {
+  for (int64_t output = begin; output < end; output += 8) {
+    LinearEight<kFirstRows, true, Weight>(args, 0, output);
+    for (int64_t row = kFirstRows; row < args.rows; row += 4) {
+      LinearEight<4, false, Weight>(args, row, output);
     }
   }
 }
 
 template <typename Weight>
-HWY_INLINE void LinearOutputs(const LinearArgs& args, int64_t begin, int64_t end) {
-  for (int64_t output = begin; output < end; output += 8) {
-    int64_t row = 0;
-    for (; row + 4 <= args.rows; row += 4) {
-      LinearTile<4, 4, Weight>(args, row, output);
-      LinearTile<4, 4, Weight>(args, row, output + 4);
-    }
-    switch (args.rows - row) {
-      case 1:
-        LinearTile<1, 8, Weight>(args, row, output);
-        break;
-      case 2:
-        LinearTile<2, 4, Weight>(args, row, output);
-        LinearTile<2, 4, Weight>(args, row, output + 4);
-        break;
-      case 3:
-        LinearTile<3, 4, Weight>(args, row, output);
-        LinearTile<3, 4, Weight>(args, row, output + 4);
-        break;
-      default:
-        break;
-    }
+HWY_INLINE void LinearRows(const LinearArgs& args, int64_t begin, int64_t end) {
+  switch (args.rows % 4) {
+    case 1:
+      return LinearOutputs<1, Weight>(args, begin, end);
+    case 2:
+      return LinearOutputs<2, Weight>(args, begin, end);
+    case 3:
+      return LinearOutputs<3, Weight>(args, begin, end);
+    default:
+      return LinearOutputs<4, Weight>(args, begin, end);
   }
 }
 
-// Outputs [begin, end), multiples of 8.
+// Outputs [begin, end), a multiple of 8 of them.
 void LinearFewRows(const LinearArgs& args, int64_t begin, int64_t end) {
   if (args.weight_dtype == DType::kFloat32) {
-    LinearOutputs<float>(args, begin, end);
+    LinearRows<float>(args, begin, end);
   } else {
-    LinearOutputs<uint16_t>(args, begin, end);
+    LinearRows<uint16_t>(args, begin, end);
   }
 }
 
@@ -111,10 +131,16 @@ namespace sluice {
 HWY_EXPORT(LinearFewRows);
 
 void LinearFewRowsCpu(const LinearArgs& args, ThreadPool& pool) {
+  if (args.rows == 0) return;
   SLUICE_CHECK(args.rows <= LinearCpu::kFewRows);
   const int64_t grain = 2 * kElementGrain / (8 * int64_t{args.in_dim});
-  pool.Ranges(args.out_dim / 8, grain, [&](int64_t begin, int64_t end) {
+  const int64_t eights = args.out_dim / 8;
+  pool.Ranges(eights, grain, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(LinearFewRows)(args, begin * 8, end * 8);
+    // The last outputs of an odd number are the last eight, some of them computed again.
+    if (end == eights && args.out_dim % 8 != 0) {
+      HWY_DYNAMIC_DISPATCH(LinearFewRows)(args, args.out_dim - 8, args.out_dim);
+    }
   });
 }
 

@@ -158,7 +158,7 @@ absl::StatusOr<GlaConfig> ReadGlaConfig(JsonReader& reader) {
   config.gate_logit_normalizer = 16;
   config.hidden_size = ReadWidth(reader, "hidden_size", 2048, kMaxHiddenSize);
   config.num_layers = static_cast<int32_t>(reader.Int("num_hidden_layers", 24, 1, kMaxLayers));
-  config.vocab_size = static_cast<int32_t>(reader.Int("vocab_size", 32000, 1, kMaxVocabSize));
+  config.vocab_size = static_cast<int32_t>(reader.Int("vocab_size", 32000, 8, kMaxVocabSize));
   config.intermediate_size = ReadIntermediateSize(reader, config.hidden_size);
   ReadHeads(reader, config);
   ReadShortConv(reader, config);

@@ -24,7 +24,7 @@ struct GlaConfig {
   int32_t head_k_dim;              // K: multiple of 16, 16..512
   int32_t head_v_dim;              // V: multiple of 16, 16..512
   int32_t intermediate_size;       // multiple of 8, 8..131072
-  int32_t vocab_size;              // 1..1,000,000
+  int32_t vocab_size;              // 8..1,000,000
   Activation feature_map;          // of q and k
   bool use_short_conv;             // on q, k and v, with SiLU and without bias
   int32_t conv_size;               // taps: 2..8; means nothing without use_short_conv

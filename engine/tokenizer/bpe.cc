@@ -4,7 +4,6 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/json.h"
@@ -19,8 +18,16 @@ constexpr int32_t kRemoved = -2;
 constexpr int32_t kEnd = -1;  // of the chain of symbols
 constexpr char32_t kLowCharacters = 0x800;
 
+// A text repeats its words, so that what a short one gave is looked up when it comes again.
+constexpr size_t kShortBytes = 64;
+constexpr size_t kMaxRemembered = 1 << 16;
+
 uint64_t PairKey(int32_t left, int32_t right) {
   return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
+}
+
+uint64_t CharacterKey(char32_t left, char32_t right) {
+  return static_cast<uint64_t>(left) << 32 | right;
 }
 
 // A merge is written "a b" in older files and ["a", "b"] in newer ones.
@@ -119,6 +126,9 @@ absl::Status BpeModel::AddMerge(const std::pair<std::string, std::string>& pair,
   // The rank is the place in the list; of a pair that stands there twice, the last.
   const auto rank = static_cast<uint32_t>(++merge_count_);
   merges_[PairKey(tokens[0], tokens[1])] = {rank, tokens[2]};
+  if (parts[0].empty() || parts[1].empty()) return absl::OkStatus();
+  joined_.insert(CharacterKey(Utf8Before(parts[0], parts[0].size()).code_point,
+                              Utf8At(parts[1], 0).code_point));
   return absl::OkStatus();
 }
 
@@ -160,12 +170,64 @@ void BpeModel::Encode(std::string_view piece, Scratch* scratch,
       return;
     }
   }
+  for (size_t begin = 0; begin < piece.size();) {
+    const size_t end = piece.size() <= kShortBytes ? piece.size() : EndOfWord(piece, begin);
+    EncodeWord(piece.substr(begin, end - begin), scratch, tokens);
+    begin = end;
+  }
+}
+
+void BpeModel::EncodeWord(std::string_view text, Scratch* scratch,
+                           std::vector<int32_t>* tokens) const {
+  if (text.size() > kShortBytes) {
+    EncodeByMerges(text, scratch, tokens);
+    return;
+  }
+  const absl::string_view key(text.data(), text.size());
+  const auto known = scratch->memory.find(key);
+  if (known != scratch->memory.end()) {
+    for (size_t i = known->second.begin; i < known->second.end; ++i) {
+      tokens->push_back((*tokens)[i]);
+    }
+    return;
+  }
+  const size_t begin = tokens->size();
+  EncodeByMerges(text, scratch, tokens);
+  if (scratch->memory.size() < kMaxRemembered) {
+    scratch->memory.emplace(key, Scratch::Tokens{begin, tokens->size()});
+  }
+}
+
+void BpeModel::EncodeByMerges(std::string_view text, Scratch* scratch,
+                              std::vector<int32_t>* tokens) const {
   scratch->symbols.clear();
-  Split(piece, scratch);
+  Split(text, scratch);
   MergeAll(scratch);
   for (const Scratch::Symbol& symbol : scratch->symbols) {
     if (symbol.token != kRemoved) tokens->push_back(symbol.token);
   }
+}
+
+// Where a token that begins at or behind `begin` must end: between two characters that no merge
+// joins. Merges on the two sides are then independent, which keeps the queues of a text that is one
+// piece short. Characters without a token of their own may act at a distance, so there is no end
+// beside them.
+size_t BpeModel::EndOfWord(std::string_view piece, size_t begin) const {
+  Utf8Char left = Utf8At(piece, begin);
+  bool left_has_token = TokenOfCharacter(left.code_point) != kAbsent;
+  size_t at = begin + left.bytes;
+  while (at < piece.size()) {
+    const Utf8Char right = Utf8At(piece, at);
+    const bool right_has_token = TokenOfCharacter(right.code_point) != kAbsent;
+    if (left_has_token && right_has_token &&
+        !joined_.contains(CharacterKey(left.code_point, right.code_point))) {
+      return at;
+    }
+    left = right;
+    left_has_token = right_has_token;
+    at += right.bytes;
+  }
+  return at;
 }
 
 int32_t BpeModel::TokenOfCharacter(char32_t code_point) const {

@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 namespace sluice {
 
@@ -26,7 +28,7 @@ class BpeModel {
 
   static absl::StatusOr<BpeModel> Parse(const nlohmann::json& value, const std::string& path);
 
-  // What Encode works in; one for each thread, reused from piece to piece.
+  // What Encode works in: one for each text, since it remembers what that text's words gave.
   struct Scratch {
     struct Symbol {
       int32_t token;  // kRemoved once merged into its left neighbour
@@ -38,11 +40,17 @@ class BpeModel {
       int32_t token;   // that the merge makes
       bool operator>(const Candidate& other) const { return order > other.order; }
     };
+    struct Tokens {  // a range of the tokens that were appended before
+      size_t begin;
+      size_t end;
+    };
     std::vector<Symbol> symbols;
     std::vector<Candidate> queue;
+    absl::flat_hash_map<absl::string_view, Tokens> memory;  // of short texts, into the pieces
   };
 
-  // Appends the tokens of `piece`: valid UTF-8 of less than 2^31 bytes, not empty. O(n log n).
+  // Appends the tokens of `piece`: valid UTF-8 of less than 2^31 bytes, not empty, which outlives
+  // `scratch`, as `tokens` does. O(n log n).
   void Encode(std::string_view piece, Scratch* scratch, std::vector<int32_t>* tokens) const;
 
   const absl::flat_hash_map<std::string, int32_t>& vocab() const { return vocab_; }
@@ -59,6 +67,9 @@ class BpeModel {
   absl::Status AddMerge(const std::pair<std::string, std::string>& pair, const std::string& path);
   void IndexCharacters();
 
+  void EncodeWord(std::string_view text, Scratch* scratch, std::vector<int32_t>* tokens) const;
+  void EncodeByMerges(std::string_view text, Scratch* scratch, std::vector<int32_t>* tokens) const;
+  size_t EndOfWord(std::string_view piece, size_t begin) const;
   int32_t TokenOfCharacter(char32_t code_point) const;
   void Split(std::string_view piece, Scratch* scratch) const;
   bool FallBackToBytes(std::string_view character, Scratch* scratch) const;
@@ -67,6 +78,8 @@ class BpeModel {
 
   absl::flat_hash_map<std::string, int32_t> vocab_;
   absl::flat_hash_map<uint64_t, Merge> merges_;  // by left token << 32 | right token
+  // Characters that some merge joins: left << 32 | right. No token goes across any others.
+  absl::flat_hash_set<uint64_t> joined_;
   int32_t merge_count_ = 0;
   absl::flat_hash_map<char32_t, int32_t> characters_;
   std::vector<int32_t> low_characters_;  // the same below U+0800, without hashing

@@ -18,8 +18,9 @@ namespace {
 
 constexpr size_t kMaxPatternBytes = 64 * 1024;
 
-// Backtracking of one attempt. The patterns in use backtrack a handful of times.
-constexpr uint32_t kMatchLimit = 1'000'000;
+// Backtracking of one attempt: for the patterns in use, at most once a byte.
+constexpr size_t kMatchLimit = 1'000'000;
+constexpr size_t kMatchLimitPerByte = 8;
 constexpr size_t kJitStackMinBytes = 32 * 1024;
 constexpr size_t kJitStackMaxBytes = 8 * 1024 * 1024;
 
@@ -52,11 +53,12 @@ std::string ErrorText(int code) {
 
 // The scratch space of one FindAll.
 struct Matcher {
-  explicit Matcher(const pcre2_code* code)
+  Matcher(const pcre2_code* code, size_t text_bytes)
       : context(pcre2_match_context_create(nullptr)),
         data(pcre2_match_data_create_from_pattern(code, nullptr)) {
     SLUICE_CHECK(context != nullptr && data != nullptr);
-    pcre2_set_match_limit(context.get(), kMatchLimit);
+    const size_t limit = kMatchLimit + std::min<size_t>(text_bytes, 1 << 28) * kMatchLimitPerByte;
+    pcre2_set_match_limit(context.get(), static_cast<uint32_t>(limit));
     pcre2_jit_stack_assign(context.get(), ThreadStack, nullptr);
   }
 
@@ -103,7 +105,7 @@ absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
 
 absl::Status Regex::FindAll(std::string_view text, MatchDeadline deadline,
                             std::vector<TextRange>* matches) const {
-  const Matcher matcher(code_.get());
+  const Matcher matcher(code_.get(), text.size());
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   const PCRE2_SIZE* found = pcre2_get_ovector_pointer(matcher.data.get());
   size_t at = 0;

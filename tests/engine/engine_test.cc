@@ -361,6 +361,22 @@ TEST_F(LoadTest, RefusesAMissingTokenizer) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json"));
 }
 
+TEST_F(LoadTest, ServesTokenIdsWithoutATokenizerIfToldTo) {
+  std::filesystem::remove(model_.path() / "tokenizer.json");
+  EngineConfig config = TinyConfig(model_.path());
+  config.needs_tokenizer = false;
+  auto engine = Engine::Create(config, nullptr, nullptr);
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  auto sink = std::make_shared<RecordingSink>();
+  const absl::Status status = (*engine)->Submit(Prompt("Hello", 5), sink);
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("no tokenizer.json"));
+  Request ids = Prompt("", 5);
+  ids.text.reset();
+  ids.token_ids = {1, 2, 3};
+  EXPECT_EQ(Finish(engine->get(), ids)->ids().size(), 5);
+}
+
 TEST_F(LoadTest, RefusesAMissingTensorAndAWrongShape) {
   model_.directory().Write(
       "model.safetensors",

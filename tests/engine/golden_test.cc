@@ -98,6 +98,7 @@ TEST_P(GoldenTest, AgreesWithFlashLinearAttention) {
     SCOPED_TRACE(path.filename().string());
     EngineConfig config;
     config.model_dir = path;
+    config.needs_tokenizer = false;
     config.device = GetParam().device == DeviceKind::kCuda ? "cuda" : "cpu";
     config.dtype = GetParam().dtype;
     config.threads = 2;

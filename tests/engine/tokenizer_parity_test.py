@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""Compares our tokenizer with the `tokenizers` package on strings drawn anew.
+
+    pip install tokenizers==0.23.3
+    python3 tests/engine/tokenizer_parity_test.py --driver build/tests/tokenizer_parity_driver
+
+Every variant of tokenizer_golden/variants.py, or `--file` with any tokenizer.json. Ids of each
+string, and the text of the string's ids and of random ids, must be the same.
+"""
+import argparse
+import json
+import pathlib
+import random
+import struct
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "tokenizer_golden"))
+import corpus  # noqa: E402
+import variants  # noqa: E402
+from tokenizers import Tokenizer  # noqa: E402
+
+GOLDEN = pathlib.Path(__file__).parent / "tokenizer_golden"
+
+
+def ask(driver, path, requests):
+    """The driver's answers to ('e', text) and ('d', ids), in order."""
+    sent = bytearray()
+    for kind, what in requests:
+        data = what.encode() if kind == "e" else struct.pack(f"<{len(what)}I", *what)
+        sent += kind.encode() + struct.pack("<I", len(data) if kind == "e" else len(what)) + data
+    done = subprocess.run([driver, path], input=bytes(sent), stdout=subprocess.PIPE, check=True)
+    got, at, answers = done.stdout, 0, []
+    for kind, _ in requests:
+        failed, size = struct.unpack_from("<II", got, at)
+        at += 8
+        length = size * 4 if kind == "e" and not failed else size
+        data = got[at:at + length]
+        at += length
+        if failed:
+            answers.append("error: " + data.decode())
+        else:
+            answers.append(list(struct.unpack(f"<{size}I", data)) if kind == "e" else data.decode())
+    return answers
+
+
+def compare(name, file, texts, rng, driver):
+    reference = Tokenizer.from_str(json.dumps(file))
+    encoded = [e.ids for e in reference.encode_batch(texts, add_special_tokens=True)]
+    vocab = reference.get_vocab_size()
+    ids = encoded + [[rng.randrange(rng.choice([259, vocab])) for _ in range(rng.randint(0, 12))]
+                     for _ in range(len(texts) // 2)]
+    decoded = [reference.decode(i, skip_special_tokens=True) for i in ids]
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as saved:
+        json.dump(file, saved)
+        saved.flush()
+        answers = ask(driver, saved.name, [("e", t) for t in texts] + [("d", i) for i in ids])
+    wrong = 0
+    for asked, expected, answer in zip(texts + ids, encoded + decoded, answers):
+        if expected == answer:
+            continue
+        wrong += 1
+        if wrong <= 5:
+            print(f"{name}: of {asked[:80]!r}\n  expected {expected[:200]!r}\n  got      {answer[:200]!r}")
+    print(f"{name}: {len(texts)} strings, {len(ids)} id sequences, {wrong} differ", flush=True)
+    return wrong
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--driver", required=True)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument("--strings", type=int, default=4000, help="of each tokenizer; 0 for all")
+    parser.add_argument("--only", help="one variant")
+    parser.add_argument("--file", help="a tokenizer.json to compare instead of the variants")
+    arguments = parser.parse_args()
+    print(f"--seed {arguments.seed}")
+    rng = random.Random(arguments.seed)
+    texts = corpus.strings(arguments.seed)
+    if arguments.strings:
+        texts = rng.sample(texts, min(arguments.strings, len(texts)))
+    else:
+        texts += [unit * count for unit, count in corpus.RUNS]
+    if arguments.file:
+        files = {arguments.file: json.loads(pathlib.Path(arguments.file).read_text())}
+    else:
+        bases = {b: json.loads((GOLDEN / f"{b}.json").read_text()) for b in ("byte_level", "llama")}
+        files = {n: variants.build(n, bases) for n in variants.VARIANTS
+                 if arguments.only in (None, n)}
+    wrong = sum(compare(n, f, texts, rng, arguments.driver) for n, f in files.items())
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
