@@ -93,20 +93,32 @@ int32_t ArgMax(const float* x, int64_t count) {
   return best.Index();
 }
 
-// to = exp(z - max), for any count.
-void ExpBelow(const float* z, int64_t count, float max, float* to) {
+// Writes the numbers within [low, high] to `to`, which holds `count` and a vector, and returns how
+// many they are. The numbers are z or, with a floor for it, exp(z - max).
+int64_t SelectWithin(const float* z, int64_t count, const KeptFloors* exp_of, float low, float high,
+                     float* to) {
   const Floats d;
   const int64_t lanes = FloatLanes();
-  int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    hn::StoreU(hn::Exp(d, hn::Sub(hn::LoadU(d, z + i), hn::Set(d, max))), d, to + i);
+  int64_t selected = 0;
+  HWY_ALIGN float tail[16];
+  for (int64_t i = 0; i < count; i += lanes) {
+    const float* from = z + i;
+    if (count - i < lanes) {
+      std::fill(std::copy(z + i, z + count, tail), tail + 16, std::nanf(""));
+      from = tail;
+    }
+    auto value = hn::LoadU(d, from);
+    auto within = hn::Eq(value, value);
+    if (exp_of != nullptr) {
+      within = hn::Ge(value, hn::Set(d, exp_of->z_floor));
+      value = hn::Exp(d, hn::Sub(value, hn::Set(d, exp_of->max)));
+      within = hn::And(within, hn::Ge(value, hn::Set(d, exp_of->e_floor)));
+    }
+    within = hn::And(within, hn::Ge(value, hn::Set(d, low)));
+    within = hn::And(within, hn::Le(value, hn::Set(d, high)));
+    selected += static_cast<int64_t>(hn::CompressStore(value, within, d, to + selected));
   }
-  if (i < count) {
-    HWY_ALIGN float tail[16] = {};
-    std::copy(z + i, z + count, tail);
-    hn::Store(hn::Exp(d, hn::Sub(hn::Load(d, tail), hn::Set(d, max))), d, tail);
-    std::copy_n(tail, count - i, to + i);
-  }
+  return selected;
 }
 
 // The random words of kDrawBlock tokens from 4 * quad on, as Philox::OfTokens gives them. A word
@@ -204,31 +216,10 @@ HWY_AFTER_NAMESPACE();
 namespace sluice {
 
 HWY_EXPORT(ArgMax);
-HWY_EXPORT(ExpBelow);
+HWY_EXPORT(SelectWithin);
 HWY_EXPORT(DrawKept);
 
 namespace {
-
-// Finds the largest key whose own weight and that of all larger keys reach `target`, digit by digit
-// from the top. ForEach(visit) calls visit(key, weight) for every entry.
-template <typename ForEach>
-uint32_t WeightedFloor(uint64_t target, const ForEach& for_each) {
-  constexpr int kDigitBits = 11;
-  uint32_t found = 0;
-  uint32_t found_mask = 0;
-  for (const int shift : {21, 10, 0}) {
-    std::array<uint64_t, 1 << kDigitBits> weights = {};
-    const uint32_t digit_mask = shift == 0 ? 0x3FF : 0x7FF;
-    for_each([&](uint32_t key, uint64_t weight) {
-      if ((key & found_mask) == found) weights[(key >> shift) & digit_mask] += weight;
-    });
-    uint32_t digit = digit_mask;
-    for (; digit > 0 && weights[digit] < target; --digit) target -= weights[digit];
-    found |= digit << shift;
-    found_mask |= digit_mask << shift;
-  }
-  return found;
-}
 
 // Bits that order as the numbers do, and back.
 uint32_t OrderedBits(float x) {
@@ -240,37 +231,67 @@ float FromOrderedBits(uint32_t bits) {
   return std::bit_cast<float>((bits >> 31) != 0 ? bits & 0x7FFFFFFFU : ~bits);
 }
 
-float TopKFloor(const float* z, int32_t vocab, int32_t top_k) {
-  return FromOrderedBits(WeightedFloor(top_k, [&](const auto& visit) {
-    for (int32_t v = 0; v < vocab; ++v) visit(OrderedBits(z[v]), 1);
-  }));
-}
+// A row's z, or with `exp_of` its exp(z - max) of the tokens kept so far.
+struct RowNumbers {
+  const float* z;
+  int32_t vocab;
+  const KeptFloors* exp_of;
 
-// Calls visit(e) with e = exp(z - max) of every kept token.
-template <typename Visit>
-void VisitKept(const float* z, int32_t vocab, const KeptFloors& floors, const Visit& visit) {
-  constexpr int32_t kBlock = 256;
-  float e[kBlock];
-  for (int32_t begin = 0; begin < vocab; begin += kBlock) {
-    const int32_t count = std::min(kBlock, vocab - begin);
-    HWY_DYNAMIC_DISPATCH(ExpBelow)(z + begin, count, floors.max, e);
-    for (int32_t i = 0; i < count; ++i) {
-      if (z[begin + i] >= floors.z_floor && e[i] >= floors.e_floor) visit(e[i]);
+  template <typename Visit>
+  void VisitWithin(float low, float high, const Visit& visit) const {
+    constexpr int32_t kBlock = 256;
+    float selected[kBlock + 16];
+    for (int32_t begin = 0; begin < vocab; begin += kBlock) {
+      const int64_t count = HWY_DYNAMIC_DISPATCH(SelectWithin)(
+          z + begin, std::min(kBlock, vocab - begin), exp_of, low, high, selected);
+      for (int64_t i = 0; i < count; ++i) visit(selected[i]);
     }
   }
+};
+
+// The largest number such that its own weight and that of all larger ones reach the target, which
+// is a function of the total weight. Found digit by digit of the ordered bits, from the top.
+template <typename Weight, typename Target>
+float WeightedFloor(const RowNumbers& numbers, const Weight& weight_of, const Target& target_of) {
+  struct Digit {
+    int shift;
+    uint32_t mask;
+  };
+  uint64_t target = 0;
+  uint32_t found = OrderedBits(std::numeric_limits<float>::lowest());
+  uint32_t last = OrderedBits(std::numeric_limits<float>::max());
+  for (const Digit digit : {Digit{21, 0x7FF}, Digit{10, 0x7FF}, Digit{0, 0x3FF}}) {
+    std::array<uint64_t, 0x800> weights = {};
+    uint64_t total = 0;
+    numbers.VisitWithin(FromOrderedBits(found), FromOrderedBits(last), [&](float x) {
+      const uint64_t weight = weight_of(x);
+      weights[(OrderedBits(x) >> digit.shift) & digit.mask] += weight;
+      total += weight;
+    });
+    if (target == 0) target = std::clamp<uint64_t>(target_of(total), 1, total);
+    uint32_t value = digit.mask;
+    for (; value > 0 && weights[value] < target; --value) target -= weights[value];
+    if (digit.shift == 21) found = 0;
+    found |= value << digit.shift;
+    last = found | ((uint32_t{1} << digit.shift) - 1);
+  }
+  return FromOrderedBits(found);
+}
+
+float TopKFloor(const float* z, int32_t vocab, int32_t top_k) {
+  return WeightedFloor(
+      {z, vocab, nullptr}, [](float) { return uint64_t{1}; },
+      [&](uint64_t) { return static_cast<uint64_t>(top_k); });
 }
 
 // Relative to the largest probability, in units of 2^-40: sums of integers have no order.
 uint64_t FixedPoint(float e) { return static_cast<uint64_t>(static_cast<double>(e) * 0x1p40); }
 
 float TopPFloor(const float* z, int32_t vocab, const KeptFloors& floors, float top_p) {
-  uint64_t total = 0;
-  VisitKept(z, vocab, floors, [&](float e) { total += FixedPoint(e); });
-  const double mass = std::ceil(static_cast<double>(top_p) * static_cast<double>(total));
-  const uint64_t target = std::clamp<uint64_t>(static_cast<uint64_t>(mass), 1, total);
-  return std::bit_cast<float>(WeightedFloor(target, [&](const auto& visit) {
-    VisitKept(z, vocab, floors, [&](float e) { visit(std::bit_cast<uint32_t>(e), FixedPoint(e)); });
-  }));
+  return WeightedFloor({z, vocab, &floors}, FixedPoint, [&](uint64_t total) {
+    return static_cast<uint64_t>(
+        std::ceil(static_cast<double>(top_p) * static_cast<double>(total)));
+  });
 }
 
 bool ReadsCounts(const SampleParams& params) {

@@ -97,6 +97,18 @@ HWY_INLINE V Activated(D d, V x) {
   }
 }
 
+// Adds a vector's blocks of four lanes.
+template <class V>
+HWY_INLINE hn::Vec<hn::CappedTag<float, 4>> SumOfBlocks(V v) {
+  using D = hn::DFromV<V>;
+  if constexpr (hn::MaxLanes(D()) > 4) {
+    const hn::Half<D> half;
+    return SumOfBlocks(hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  } else {
+    return v;
+  }
+}
+
 // Writes the sums of the lanes of four vectors, each added in the same fixed order.
 HWY_INLINE void SumFour(const FloatVec* v, float* HWY_RESTRICT to) {
   const Floats d;
@@ -109,11 +121,7 @@ HWY_INLINE void SumFour(const FloatVec* v, float* HWY_RESTRICT to) {
   const auto high64 = hn::BitCast(d64, high);
   const auto blocks = hn::Add(hn::BitCast(d, hn::InterleaveLower(d64, low64, high64)),
                               hn::BitCast(d, hn::InterleaveUpper(d64, low64, high64)));
-  HWY_ALIGN float buffer[16];
-  hn::Store(blocks, d, buffer);
-  auto sum = hn::Load(d4, buffer);
-  for (int64_t i = 4; i < FloatLanes(); i += 4) sum = hn::Add(sum, hn::Load(d4, buffer + i));
-  hn::StoreU(sum, d4, to);
+  hn::StoreU(SumOfBlocks(blocks), d4, to);
 }
 
 }  // namespace HWY_NAMESPACE
