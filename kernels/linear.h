@@ -19,7 +19,7 @@ namespace sluice {
 struct LinearArgs {
   int32_t rows;        // M >= 0
   int32_t in_dim;      // K, multiple of 8
-  int32_t out_dim;     // N, multiple of 8
+  int32_t out_dim;     // N, multiple of 8; any from 8 on if y is float32 and not accumulated
   DType weight_dtype;  // float32 or bfloat16
   DType x_dtype;       // float32, or bfloat16 on CUDA (then equal to weight_dtype)
   DType y_dtype;       // float32, or bfloat16 on CUDA

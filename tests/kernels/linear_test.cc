@@ -125,7 +125,7 @@ TEST_P(LinearTest, AgreesWithTheOracle) {
                  {1, 1032, 520, 0, true},  {3, 2048, 264, 0, false}, {7, 384, 48, 24, false},
                  {16, 128, 384, 0, true},  {63, 40, 72, 0, false},   {64, 384, 384, 8, true},
                  {65, 1032, 136, 0, true}, {200, 96, 88, 16, false}, {1000, 24, 40, 0, false},
-                 {3, 64, 301, 0, false},   {130, 64, 9, 0, false}};
+                 {3, 64, 301, 0, false},   {130, 64, 9, 0, false},   {1, 1032, 1001, 0, false}};
   uint64_t seed = 500;
   for (const auto& shape : kShapes) {
     for (const Types& types : TypesUnderTest()) {
@@ -178,7 +178,10 @@ INSTANTIATE_TEST_SUITE_P(Devices, LinearDeathTest, testing::ValuesIn(DevicesUnde
 TEST_P(LinearDeathTest, RefusesWhatBreaksALimit) {
   constexpr Types kFloat32 = {DType::kFloat32, DType::kFloat32, DType::kFloat32};
   EXPECT_DEATH(Product(device(), Make(kFloat32, 1, 12, 8, 1)), kCheckFailed);
-  EXPECT_DEATH(Product(device(), Make(kFloat32, 1, 8, 12, 1)), kCheckFailed);
+  EXPECT_DEATH(Product(device(), Make(kFloat32, 1, 8, 4, 1)), kCheckFailed);
+  Problem accumulated = Make(kFloat32, 1, 8, 12, 1);
+  accumulated.accumulate = true;
+  EXPECT_DEATH(Product(device(), accumulated), kCheckFailed);
   EXPECT_DEATH(
       Product(device(), Make({DType::kFloat32, DType::kBFloat16, DType::kFloat32}, 1, 8, 8, 1)),
       kCheckFailed);
