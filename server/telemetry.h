@@ -1,0 +1,26 @@
+// What the engine reports, passed on to the metrics and to the log.
+#pragma once
+
+#include "server/metrics.h"
+#include "server/request_log.h"
+
+namespace sluice {
+
+// Thread-safe. The metrics outlive it.
+class Telemetry final : public EngineObserver {
+ public:
+  explicit Telemetry(Metrics* metrics) : metrics_(metrics) {}
+
+  void OnStep(const StepRecord& record) override { metrics_->OnStep(record); }
+  void OnFirstToken(double seconds) override { metrics_->OnFirstToken(seconds); }
+  void OnNextToken(double seconds) override { metrics_->OnNextToken(seconds); }
+  void OnDone(const Outcome& outcome) override {
+    metrics_->OnDone(outcome);
+    LogRequest(outcome);
+  }
+
+ private:
+  Metrics* metrics_;
+};
+
+}  // namespace sluice
