@@ -88,7 +88,7 @@ INSTANTIATE_TEST_SUITE_P(Devices, LinearTest, testing::ValuesIn(DevicesUnderTest
 
 Tolerance ToleranceOf(Types types, int64_t rows) {
   // One rounding of each result.
-  if (types.y == DType::kBFloat16) return {2.5e-3, 5e-3};
+  if (types.y == DType::kBFloat16) return {4e-3, 5e-3};  // rounding alone reaches 2^-8
   // The CPU rounds each x, for more than a few rows.
   const bool rounds_x = types.weight == DType::kBFloat16 && types.x == DType::kFloat32;
   if (rounds_x && rows > 1) return {3e-3, 1.5e-2};

@@ -17,7 +17,7 @@ namespace sluice {
 namespace {
 
 constexpr Tolerance kFloat32Tolerance = {2e-6, 1e-5};
-constexpr Tolerance kBFloat16Tolerance = {2.5e-3, 5e-3};
+constexpr Tolerance kBFloat16Tolerance = {4e-3, 5e-3};  // rounding alone reaches 2^-8
 
 struct Problem {
   DType dtype;

@@ -14,7 +14,7 @@ namespace sluice {
 namespace {
 
 constexpr Tolerance kFloat32Tolerance = {1e-6, 5e-6};
-constexpr Tolerance kBFloat16Tolerance = {2.5e-3, 5e-3};
+constexpr Tolerance kBFloat16Tolerance = {4e-3, 5e-3};  // rounding alone reaches 2^-8
 
 std::vector<float> Multiplied(Device& device, DType dtype, int32_t dim,
                               const std::vector<float>& values) {
