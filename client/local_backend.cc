@@ -60,8 +60,10 @@ class CollectingSink : public Sink {
 
 LocalBackend::LocalBackend(EngineConfig config) : config_(std::move(config)) {}
 
-absl::Status LocalBackend::LoadEngine() {
-  if (engine_ != nullptr) return absl::OkStatus();
+absl::Status LocalBackend::LoadEngine(bool needs_tokenizer) {
+  if (engine_ != nullptr && (config_.needs_tokenizer || !needs_tokenizer)) return absl::OkStatus();
+  config_.needs_tokenizer = needs_tokenizer;
+  engine_ = nullptr;  // first, so that its memory is free
   SLUICE_ASSIGN_OR_RETURN(engine_, Engine::Create(config_, nullptr, nullptr));
   return absl::OkStatus();
 }
@@ -74,7 +76,8 @@ absl::Status LocalBackend::LoadTokenizer() {
 
 absl::StatusOr<Outcome> LocalBackend::Run(const Request& request,
                                           const std::function<void(const Output&)>& on_output) {
-  SLUICE_RETURN_IF_ERROR(LoadEngine());
+  const bool ids_alone = request.kind == RequestKind::kScore && request.token_ids.has_value();
+  SLUICE_RETURN_IF_ERROR(LoadEngine(!ids_alone));
   auto sink = std::make_shared<CollectingSink>();
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -118,7 +121,7 @@ absl::StatusOr<std::string> LocalBackend::Detokenize(absl::Span<const int64_t> i
 }
 
 absl::StatusOr<ModelDescription> LocalBackend::Describe() {
-  SLUICE_RETURN_IF_ERROR(LoadEngine());
+  SLUICE_RETURN_IF_ERROR(LoadEngine(/*needs_tokenizer=*/true));
   return ModelDescription{engine_->info(), SLUICE_VERSION};
 }
 

@@ -18,7 +18,7 @@ namespace sluice {
 class CollectingSink;
 
 // Loads what a call needs when it needs it: the tokenizer alone for Tokenize and Detokenize, the
-// engine otherwise. Errors of loading are Engine::Create's.
+// engine alone for scoring token ids, otherwise both. Errors of loading are Engine::Create's.
 class LocalBackend : public Backend {
  public:
   explicit LocalBackend(EngineConfig config);
@@ -33,10 +33,10 @@ class LocalBackend : public Backend {
   bool Cancel() override;
 
  private:
-  absl::Status LoadEngine();
+  absl::Status LoadEngine(bool needs_tokenizer);
   absl::Status LoadTokenizer();
 
-  const EngineConfig config_;
+  EngineConfig config_;  // as the engine was loaded, if it is
   std::unique_ptr<const Tokenizer> tokenizer_;
   std::unique_ptr<Engine> engine_;
   std::mutex mutex_;
