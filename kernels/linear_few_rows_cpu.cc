@@ -76,14 +76,13 @@ HWY_INLINE void LinearTile(const LinearArgs& args, int64_t row, int64_t output) 
   }
 }
 
-// kRows rows against the eight outputs from `output` on.
+// kRows rows against the eight outputs from `output` on. Not inlined: there are five of them for
+// each instruction set and type of weight, and they are called from many places.
 template <int kRows, bool kFetches, typename Weight>
-HWY_INLINE void LinearEight(const LinearArgs& args, int64_t row, int64_t output) {
-  if constexpr (kRows == 1) {
-    LinearTile<1, 8, kFetches, Weight>(args, row, output);
-  } else {
-    LinearTile<kRows, 4, kFetches, Weight>(args, row, output);
-    LinearTile<kRows, 4, kFetches, Weight>(args, row, output + 4);
+HWY_NOINLINE void LinearEight(const LinearArgs& args, int64_t row, int64_t output) {
+  constexpr int kOutputs = kRows == 1 ? 8 : 4;
+  for (int64_t n = 0; n < 8; n += kOutputs) {
+    LinearTile<kRows, kOutputs, kFetches, Weight>(args, row, output + n);
   }
 }
 
