@@ -257,8 +257,8 @@ void TimeGatedStep(KernelTimer& timer, const ModelShape& m, int32_t rows) {
 }
 
 void TimeGatedChunk(KernelTimer& timer, const ModelShape& m, int32_t sequences, int32_t length) {
-  std::vector<TokenRun> runs;
-  for (int32_t i = 0; i < sequences; ++i) runs.push_back({length, 0, i});
+  std::vector<TokenRun> runs(sequences, {length, 0, 0});
+  for (int32_t i = 0; i < sequences; ++i) runs[i].slot = i;
   const PackedRows packed = PackRuns(runs, 0);
   const auto chunks = static_cast<int32_t>(packed.chunks.size());
   GatedChunkArgs args = {

@@ -207,8 +207,8 @@ std::vector<double> Shares(const std::vector<float>& logits, double temperature,
 }
 
 TEST_P(SampleTest, DrawsFromTheSoftmax) {
-  std::vector<float> logits;
-  for (int v = 0; v < 16; ++v) logits.push_back(3 - 0.25F * static_cast<float>(v));
+  std::vector<float> logits(16);
+  for (int v = 0; v < 16; ++v) logits[v] = 3 - 0.25F * static_cast<float>(v);
   // 99.9 % of honest draws stay below 37.7 with 16 tokens and below 24.3 with 8 and 0 left out.
   for (const float temperature : {0.7F, 1.0F, 2.0F}) {
     SCOPED_TRACE(temperature);
@@ -296,6 +296,7 @@ TEST_P(SampleTest, AgreesWithTheOracle) {
     SCOPED_TRACE(testing::Message() << shape.rows << "x" << shape.vocab);
     std::vector<Row> rows;
     const int32_t slots = shape.rows / 2 + 1;
+    rows.reserve(shape.rows);
     for (int32_t r = 0; r < shape.rows; ++r) {
       rows.push_back(RandomRow(shape.vocab, r % 2 == 0 ? slots - 1 - r / 2 : -1, random));
     }
@@ -375,8 +376,8 @@ TEST_P(SampleTest, KeepsNoCountsForARowWithoutASlot) {
 TEST_P(SampleTest, ASeedDrawsTheSameInAnyBatch) {
   Random random(1320);
   constexpr int32_t kVocab = 777;
-  std::vector<Row> rows;
-  for (int r = 0; r < 50; ++r) rows.push_back(RandomRow(kVocab, -1, random));
+  std::vector<Row> rows(50);
+  for (Row& row : rows) row = RandomRow(kVocab, -1, random);
   const std::vector<int32_t> all = Tokens(device(), rows);
   const std::vector<Row> reversed(rows.rbegin(), rows.rend());
   EXPECT_EQ(Tokens(device(), reversed), std::vector<int32_t>(all.rbegin(), all.rend()));
@@ -401,8 +402,8 @@ TEST_P(SampleTest, TakesNoRows) { EXPECT_TRUE(Drawn(device(), {}, {}, 100).token
 
 TEST(SampleThreads, DrawTheSame) {
   Random random(1330);
-  std::vector<Row> rows;
-  for (int r = 0; r < 37; ++r) rows.push_back(RandomRow(2000, -1, random));
+  std::vector<Row> rows(37);
+  for (Row& row : rows) row = RandomRow(2000, -1, random);
   EXPECT_EQ(Tokens(*CreateCpuDevice(1), rows), Tokens(*CreateCpuDevice(2), rows));
 }
 
