@@ -34,8 +34,4 @@ void SampleCpu(const SampleArgs& args, ThreadPool& pool);
 void ShortConvCpu(const ShortConvArgs& args, ThreadPool& pool);
 void SwiGluCpu(const SwiGluArgs& args, ThreadPool& pool);
 
-// Each ends the process unless the limits of gated_shape.h are kept.
-void CheckGatedShape(const GatedShape& shape);
-void CheckGatedOperands(const GatedShape& shape, const GatedOperands& operands);
-
 }  // namespace sluice

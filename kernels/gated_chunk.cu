@@ -8,19 +8,10 @@ namespace sluice {
 namespace {
 
 constexpr int64_t kAlign = 256;
-constexpr int32_t kMaxHeads = 256;
 
 int64_t Aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
-void CheckShape(const GatedShape& s) {
-  SLUICE_CHECK(s.dtype == DType::kFloat32 || s.dtype == DType::kBFloat16);
-  SLUICE_CHECK(s.heads >= 1 && s.heads <= kMaxHeads);
-  SLUICE_CHECK(s.kv_heads >= 1 && s.heads % s.kv_heads == 0);
-  SLUICE_CHECK(s.key_dim >= kTile && s.key_dim <= kMaxGatedDim && s.key_dim % kTile == 0);
-  SLUICE_CHECK(s.value_dim >= kTile && s.value_dim <= kMaxGatedDim && s.value_dim % kTile == 0);
-}
-
-// Lays the arrays out from `base` on, which may be null; `*bytes` gets their size.
+// Lays the arrays out from `base` on; `*bytes` gets their size.
 ChunkBuffers Layout(const GatedShape& s, int64_t chunks, void* base, int64_t* bytes) {
   const int64_t element = DTypeBytes(s.dtype);
   const int64_t attention =
@@ -44,7 +35,7 @@ ChunkBuffers Layout(const GatedShape& s, int64_t chunks, void* base, int64_t* by
 }  // namespace
 
 int64_t GatedChunkCudaWorkspaceBytes(const GatedShape& shape, int32_t chunks) {
-  CheckShape(shape);
+  CheckGatedShape(shape);
   SLUICE_CHECK(chunks >= 0);
   int64_t bytes = 0;
   // Any base serves to measure; null may not be counted from.
@@ -55,10 +46,9 @@ int64_t GatedChunkCudaWorkspaceBytes(const GatedShape& shape, int32_t chunks) {
 
 void GatedChunkCuda(const GatedChunkArgs& args, cudaStream_t stream) {
   const GatedOperands& op = args.operands;
-  CheckShape(args.shape);
+  CheckGatedOperands(args.shape, op);
   SLUICE_CHECK(args.segment_count >= 0 && args.segment_count <= 65535);
   SLUICE_CHECK(args.chunk_count >= args.segment_count);
-  SLUICE_CHECK(op.q_stride % 8 == 0 && op.k_stride % 8 == 0 && op.v_stride % 8 == 0);
   SLUICE_CHECK(IsAligned16(op.q) && IsAligned16(op.k) && IsAligned16(op.v));
   SLUICE_CHECK(IsAligned16(op.out) && IsAligned16(op.log_decay));
   if (args.segment_count == 0) return;

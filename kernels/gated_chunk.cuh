@@ -34,8 +34,8 @@ struct ChunkParams {
   ChunkBuffers buffers;
 };
 
-constexpr int32_t kMaxGatedDim = 512;
 constexpr int kTile = 16;
+static_assert(kGatedDimMultiple % kTile == 0, "K and V are whole tiles");
 constexpr int kChunkTiles = kChunk / kTile;                       // 4
 constexpr int kLowerTiles = kChunkTiles * (kChunkTiles + 1) / 2;  // 10
 constexpr int64_t kTileBytes = int64_t{kTile} * kTile * 2;        // of bfloat16

@@ -380,6 +380,7 @@ int64_t GatedChunkCpuWorkspaceBytes(const GatedShape& shape, int32_t threads) {
 
 void GatedChunkCpu(const GatedChunkArgs& args, ThreadPool& pool) {
   CheckGatedOperands(args.shape, args.operands);
+  SLUICE_CHECK(args.shape.dtype == DType::kFloat32);
   SLUICE_CHECK(args.segment_count >= 0);
   const int64_t kv_heads = args.shape.kv_heads;
   const int64_t heads = kv_heads * args.segment_count;

@@ -7,6 +7,10 @@
 
 namespace sluice {
 
+constexpr int32_t kMaxGatedHeads = 256;
+constexpr int32_t kMaxGatedDim = 512;
+constexpr int32_t kGatedDimMultiple = 16;
+
 struct GatedShape {
   DType dtype;        // of q, k, v and out: float32, or bfloat16 on CUDA
   int32_t heads;      // H query heads, 1..256
@@ -32,5 +36,9 @@ struct GatedOperands {
   int64_t slot_stride;  // in floats
   void* out;            // [rows, H, V], contiguous
 };
+
+// Each ends the process unless the limits stated above are kept; a device may have narrower ones.
+void CheckGatedShape(const GatedShape& shape);
+void CheckGatedOperands(const GatedShape& shape, const GatedOperands& operands);
 
 }  // namespace sluice

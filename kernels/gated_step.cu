@@ -9,8 +9,6 @@
 namespace sluice {
 namespace {
 
-constexpr int32_t kMaxDim = 512;
-constexpr int32_t kMaxHeads = 256;
 constexpr int kTileV = 32;                      // columns of a block: one 128-byte line a row
 constexpr int kLanesV = kTileV / 4;             // threads side by side, 16 bytes each
 constexpr int kRowGroups = 16;                  // rows of the state that a block walks at once
@@ -28,7 +26,7 @@ struct Tile {
 // Puts decay, key and the scaled queries of `count` heads from `head` on into shared memory.
 template <typename T, int kHeads>
 __device__ void LoadFactors(const GatedStepArgs& args, const Tile& tile, int32_t head,
-                            int32_t count, float* decay, float* key, float (*query)[kMaxDim]) {
+                            int32_t count, float* decay, float* key, float (*query)[kMaxGatedDim]) {
   const GatedShape& s = args.shape;
   const GatedOperands& op = args.operands;
   const int64_t row = tile.slot_row;
@@ -87,9 +85,9 @@ __device__ void StoreOutput(const GatedStepArgs& args, const Tile& tile, int32_t
 template <typename T, int kHeads, int kInFlight>
 __global__ __launch_bounds__(kThreads) void GatedStepKernel(
     const __grid_constant__ GatedStepArgs args) {
-  __shared__ float decay[kMaxDim];
-  __shared__ float key[kMaxDim];
-  __shared__ float query[kHeads][kMaxDim];
+  __shared__ float decay[kMaxGatedDim];
+  __shared__ float key[kMaxGatedDim];
+  __shared__ float query[kHeads][kMaxGatedDim];
   __shared__ __align__(16) float partial[kWarps][kHeads][kTileV];
 
   const GatedShape& s = args.shape;
@@ -159,12 +157,8 @@ __global__ __launch_bounds__(kThreads) void GatedStepKernel(
 void GatedStepCuda(const GatedStepArgs& args, cudaStream_t stream) {
   const GatedShape& s = args.shape;
   const GatedOperands& op = args.operands;
-  SLUICE_CHECK(s.heads >= 1 && s.heads <= kMaxHeads);
-  SLUICE_CHECK(s.kv_heads >= 1 && s.heads % s.kv_heads == 0);
-  SLUICE_CHECK(s.key_dim >= 16 && s.key_dim <= kMaxDim && s.key_dim % 16 == 0);
-  SLUICE_CHECK(s.value_dim >= 16 && s.value_dim <= kMaxDim && s.value_dim % 16 == 0);
+  CheckGatedOperands(s, op);
   SLUICE_CHECK(args.rows >= 0 && args.rows <= 65535);
-  SLUICE_CHECK(op.q_stride % 8 == 0 && op.k_stride % 8 == 0 && op.v_stride % 8 == 0);
   SLUICE_CHECK(op.slot_stride % 4 == 0 && IsAligned16(op.states) && IsAligned16(op.v));
   if (args.rows == 0) return;
   const dim3 grid((s.value_dim + kTileV - 1) / kTileV, s.kv_heads, args.rows);

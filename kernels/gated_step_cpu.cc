@@ -123,27 +123,9 @@ namespace sluice {
 
 HWY_EXPORT(GatedStepHead);
 
-void CheckGatedShape(const GatedShape& shape) {
-  SLUICE_CHECK(shape.dtype == DType::kFloat32);
-  SLUICE_CHECK(shape.heads >= 1 && shape.heads <= 256);
-  SLUICE_CHECK(shape.kv_heads >= 1 && shape.heads % shape.kv_heads == 0);
-  SLUICE_CHECK(shape.key_dim >= 16 && shape.key_dim <= 512 && shape.key_dim % 16 == 0);
-  SLUICE_CHECK(shape.value_dim >= 16 && shape.value_dim <= 512 && shape.value_dim % 16 == 0);
-}
-
-void CheckGatedOperands(const GatedShape& shape, const GatedOperands& operands) {
-  CheckGatedShape(shape);
-  SLUICE_CHECK(operands.q_stride >= int64_t{shape.heads} * shape.key_dim);
-  SLUICE_CHECK(operands.k_stride >= int64_t{shape.kv_heads} * shape.key_dim);
-  SLUICE_CHECK(operands.v_stride >= int64_t{shape.kv_heads} * shape.value_dim);
-  SLUICE_CHECK(operands.q_stride % 8 == 0);
-  SLUICE_CHECK(operands.k_stride % 8 == 0);
-  SLUICE_CHECK(operands.v_stride % 8 == 0);
-  SLUICE_CHECK(operands.slot_stride >= shape.StateSize());
-}
-
 void GatedStepCpu(const GatedStepArgs& args, ThreadPool& pool) {
   CheckGatedOperands(args.shape, args.operands);
+  SLUICE_CHECK(args.shape.dtype == DType::kFloat32);
   SLUICE_CHECK(args.rows >= 0);
   const int64_t kv_heads = args.shape.kv_heads;
   const int64_t state = int64_t{args.shape.key_dim} * args.shape.value_dim;

@@ -331,6 +331,9 @@ TEST_P(GatedChunkDeathTest, RefusesWhatBreaksALimit) {
         << shape.heads << " " << shape.kv_heads << " " << shape.key_dim << " " << shape.value_dim;
   }
   EXPECT_DEATH(chunk(good, 36), kCheckFailed);
+  EXPECT_DEATH(chunk(good, 24), kCheckFailed);  // rows overlap
+  // Slots overlap.
+  EXPECT_DEATH(chunk(Shape(DType::kFloat32, 2, 2, 128, 128), 256), kCheckFailed);
   if (!is_cuda()) {
     EXPECT_DEATH(chunk(Shape(DType::kBFloat16, 2, 2, 16, 16), 32), kCheckFailed);
   }

@@ -223,6 +223,9 @@ TEST_P(GatedStepDeathTest, RefusesWhatBreaksALimit) {
         << shape.heads << " " << shape.kv_heads << " " << shape.key_dim << " " << shape.value_dim;
   }
   EXPECT_DEATH(step(good, 36), kCheckFailed);
+  EXPECT_DEATH(step(good, 24), kCheckFailed);  // rows overlap
+  // Slots overlap.
+  EXPECT_DEATH(step(Shape(DType::kFloat32, 2, 2, 128, 128), 256), kCheckFailed);
   if (!is_cuda()) {
     EXPECT_DEATH(step(Shape(DType::kBFloat16, 2, 2, 16, 16), 32), kCheckFailed);
   }
