@@ -475,8 +475,9 @@ __global__ __launch_bounds__(kThreads) void StatesKernel(const __grid_constant__
 
 constexpr int kOutputV = 128;               // columns of a block, 32 of a warp
 constexpr int kOutputPitch = kOutputV + 8;  // 272 bytes: no bank conflicts
-constexpr int kRing = 4;                    // K tiles of the state on their way to a warp
 
+// kRing: K tiles of the state on their way to a warp.
+template <int kRing>
 struct OutputShared {
   uint4 attention[kLowerTiles][kWarp];             // fragments
   uint4 state[kThreads / kWarp][kRing][2][kWarp];  // fragments, each lane's read by itself alone
@@ -484,9 +485,24 @@ struct OutputShared {
   uint4 query[1];                                  // fragments [row tile][K tile][lane], to the end
 };
 
+template <int kRing>
+constexpr int OutputBytes(int key_dim) {
+  return static_cast<int>(sizeof(OutputShared<kRing>) +
+                          kChunkTiles * (key_dim / kTile) * kTileBytes);
+}
+
+// As long as it may be with all but the largest K; the shorter one leaves room for any.
+constexpr int kLongRing = 4;
+constexpr int kShortRing = 3;
+// Shared memory that a block may have on every GPU of compute capability 8.0 and up: that of 8.6.
+constexpr int kMostShared = 99 << 10;
+static_assert(kStages * sizeof(StatesStage) <= kMostShared, "the states fit on any GPU");
+static_assert(OutputBytes<kShortRing>(kMaxGatedDim) <= kMostShared, "any K fits on any GPU");
+
 // Starts copying the chunk's queries, A and values.
+template <int kRing>
 __device__ void LoadOutputOperands(const ChunkParams& p, const ChunkSpan& span, int64_t head_index,
-                                   int kv_head, int value0, OutputShared& shared) {
+                                   int kv_head, int value0, OutputShared<kRing>& shared) {
   const GatedShape& s = p.args.shape;
   const GatedOperands& op = p.args.operands;
   const int query_words = kChunkTiles * (s.key_dim / kTile) * kWarp;
@@ -557,9 +573,10 @@ __device__ void StoreWarpOutput(const ChunkParams& p, const ChunkSpan& span, int
 // Grid: (chunks x tiles of V, heads). A block owns 64 rows by 128 columns of the output, a warp 32
 // columns, float32 in registers. Queries, A and values are shared; the state comes to each lane as
 // the words that it multiplies, kRing tiles ahead. Bound by memory: states, values in, output out.
+template <int kRing>
 __global__ __launch_bounds__(kThreads) void OutputKernel(const __grid_constant__ ChunkParams p) {
   extern __shared__ __align__(16) unsigned char dynamic[];
-  OutputShared& shared = *reinterpret_cast<OutputShared*>(dynamic);
+  OutputShared<kRing>& shared = *reinterpret_cast<OutputShared<kRing>*>(dynamic);
   const GatedShape& s = p.args.shape;
   const int value_blocks = (s.value_dim + kOutputV - 1) / kOutputV;
   const int chunk = blockIdx.x / value_blocks;
@@ -617,29 +634,41 @@ __global__ __launch_bounds__(kThreads) void OutputKernel(const __grid_constant__
   StoreWarpOutput(p, span, head, value0, sum, shared.value);
 }
 
+// The same limit for whatever K, so that devices in other threads need not agree on one.
+template <typename Kernel>
+void AllowMostShared(Kernel kernel) {
+  SLUICE_CUDA_CHECK(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMostShared));
+}
+
+template <int kRing>
+void LaunchOutput(const ChunkParams& params, cudaStream_t stream) {
+  const GatedShape& s = params.args.shape;
+  const int blocks = params.args.chunk_count * ((s.value_dim + kOutputV - 1) / kOutputV);
+  const int bytes = OutputBytes<kRing>(s.key_dim);
+  AllowMostShared(OutputKernel<kRing>);
+  OutputKernel<kRing><<<dim3(blocks, s.heads), kThreads, bytes, stream>>>(params);
+  SLUICE_CUDA_CHECK(cudaGetLastError());
+}
+
 }  // namespace
 
 void GatedChunkBFloat16(const ChunkParams& params, cudaStream_t stream) {
   const GatedShape& s = params.args.shape;
-  const int chunks = params.args.chunk_count;
-  PrepareKernel<<<dim3(chunks, s.heads), kThreads, 0, stream>>>(params);
+  PrepareKernel<<<dim3(params.args.chunk_count, s.heads), kThreads, 0, stream>>>(params);
   SLUICE_CUDA_CHECK(cudaGetLastError());
 
   const int slices = (s.key_dim + kSlice - 1) / kSlice * ((s.value_dim + kSlice - 1) / kSlice);
-  const int states_bytes = kStages * static_cast<int>(sizeof(StatesStage));
-  SLUICE_CUDA_CHECK(cudaFuncSetAttribute(StatesKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                         states_bytes));
-  StatesKernel<<<dim3(slices, s.kv_heads, params.args.segment_count), kThreads, states_bytes,
-                 stream>>>(params);
+  AllowMostShared(StatesKernel);
+  StatesKernel<<<dim3(slices, s.kv_heads, params.args.segment_count), kThreads,
+                 kStages * sizeof(StatesStage), stream>>>(params);
   SLUICE_CUDA_CHECK(cudaGetLastError());
 
-  const int blocks = chunks * ((s.value_dim + kOutputV - 1) / kOutputV);
-  const int output_bytes =
-      static_cast<int>(sizeof(OutputShared) + kChunkTiles * (s.key_dim / kTile) * kTileBytes);
-  SLUICE_CUDA_CHECK(cudaFuncSetAttribute(OutputKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                         output_bytes));
-  OutputKernel<<<dim3(blocks, s.heads), kThreads, output_bytes, stream>>>(params);
-  SLUICE_CUDA_CHECK(cudaGetLastError());
+  if (OutputBytes<kLongRing>(s.key_dim) <= kMostShared) {
+    LaunchOutput<kLongRing>(params, stream);
+  } else {
+    LaunchOutput<kShortRing>(params, stream);
+  }
 }
 
 }  // namespace sluice
