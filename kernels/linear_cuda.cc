@@ -81,6 +81,7 @@ LinearCuda::Plan LinearCuda::MakePlan(const Shape& shape) const {
                                                      &plan.y, &plan.y, &preference, 1, &found,
                                                      &count));
   SLUICE_CHECK(count == 1);
+  SLUICE_CUBLAS_CHECK(found.state);
   plan.algorithm = found.algo;
   return plan;
 }
@@ -99,7 +100,10 @@ void LinearCuda::Run(const LinearArgs& args, cudaStream_t stream) {
   const Shape shape{args.rows,     args.in_dim,  args.out_dim, args.x_stride,
                     args.y_stride, args.x_dtype, args.y_dtype, args.accumulate};
   auto plan = plans_.find(shape);
-  if (plan == plans_.end()) plan = plans_.emplace(shape, MakePlan(shape)).first;
+  if (plan == plans_.end()) {
+    if (plans_.size() == kMaxPlans) plans_.clear();
+    plan = plans_.emplace(shape, MakePlan(shape)).first;
+  }
   Plan& p = plan->second;
   const float alpha = 1.0F;
   const float beta = args.accumulate ? 1.0F : 0.0F;

@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include <compare>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -13,11 +14,14 @@
 
 namespace sluice {
 
-// Belongs to one thread and one GPU. The library's choice of algorithm is asked for once a shape,
-// rows included, and kept, so that a shape gives the same bits for the life of the process. Sums
-// are float32, also of float32 operands: no TF32.
+// Belongs to one thread and one GPU. The library's choice of algorithm is asked for by shape, rows
+// included, and kept; it answers the same question the same way, so that a shape gives the same
+// bits for the life of the process. At most kMaxPlans are kept; should more shapes come, all are
+// asked for anew. Sums are float32, also of float32 operands: no TF32.
 class LinearCuda {
  public:
+  static constexpr size_t kMaxPlans = 8192;
+
   // Takes workspace and a library handle; null if there is not that much memory.
   static std::unique_ptr<LinearCuda> Create();
   LinearCuda(const LinearCuda&) = delete;
@@ -54,7 +58,7 @@ class LinearCuda {
 
   cublasLtHandle_t const handle_;
   void* const workspace_;
-  std::map<Shape, Plan> plans_;  // at most rows of a step x products of the model
+  std::map<Shape, Plan> plans_;
 };
 
 }  // namespace sluice

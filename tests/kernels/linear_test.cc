@@ -165,6 +165,33 @@ TEST_P(LinearTest, GivesTheSameBitsEachTime) {
   }
 }
 
+// On the GPU, more shapes than it keeps choices for: a step may have any number of rows.
+TEST_P(LinearTest, GivesTheSameBitsAfterManyShapes) {
+  const int32_t shapes = is_cuda() ? 8200 : 1100;
+  Random random(585);
+  for (const Types& types : TypesUnderTest()) {
+    const Problem p = Make(types, 33, 384, 128, 586);
+    const std::vector<float> before = Product(device(), p);
+    const Input x(device(), random.Normals(int64_t{shapes} * 8, 1.0, types.x), types.x);
+    const Input weight(device(), random.Normals(64, 1.0, types.weight), types.weight);
+    const Output y(device(), int64_t{shapes} * 8 * DTypeBytes(types.y));
+    for (int32_t rows = 1; rows <= shapes; ++rows) {
+      device().Linear({.rows = rows,
+                       .in_dim = 8,
+                       .out_dim = 8,
+                       .weight_dtype = types.weight,
+                       .x_dtype = types.x,
+                       .y_dtype = types.y,
+                       .x = x.data(),
+                       .x_stride = 8,
+                       .weight = weight.data(),
+                       .y = y.data(),
+                       .y_stride = 8});
+    }
+    EXPECT_TRUE(SameBits(Product(device(), p), before));
+  }
+}
+
 TEST_P(LinearTest, TakesNoRows) {
   for (const Types& types : TypesUnderTest()) {
     EXPECT_TRUE(Product(device(), Make(types, 0, 64, 32, 590)).empty());
