@@ -2,8 +2,9 @@
 //
 // Within a chunk of C tokens, G_i the sum of log gates up to and with token i, S_0 the state before
 // it:
-//   o_i = scale * [(q_i * exp(G_i)) S_0 + sum_{j<=i} A_ij v_j],  A_ij = sum_c q_ic k_jc exp(G_ic -
-//   G_jc) S_C = diag(exp(G_C)) S_0 + sum_j (k_j * exp(G_C - G_j))^T v_j
+//   o_i  = scale * [(q_i * exp(G_i)) S_0 + sum_{j<=i} A_ij v_j]
+//   A_ij = sum_c q_ic k_jc exp(G_ic - G_jc)
+//   S_C  = diag(exp(G_C)) S_0 + sum_j (k_j * exp(G_C - G_j))^T v_j
 //
 // Chunks lie on the grid of absolute positions (segment.h). The state between chunks is float32 in
 // the slot or in registers with the same rounding, so a row's bits do not depend on how its prompt

@@ -20,9 +20,9 @@ struct LogprobsArgs {
   const float* logits;     // [R, vocab], finite
   const int32_t* targets;  // [R], in [0, vocab); -1: that row's logprob is written as 0
   float* target_logprobs;  // [R]
-  int32_t*
-      top_tokens;  // [R, top_n], most likely first, the lower id first in a tie; null if top_n is 0
-  float* top_logprobs;  // [R, top_n]
+  // [R, top_n], most likely first, the lower id first in a tie; null if top_n is 0.
+  int32_t* top_tokens;
+  float* top_logprobs;
 };
 
 // Bytes that the op has to move.

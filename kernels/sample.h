@@ -4,12 +4,12 @@
 //            repetition: seen in prompt or output: l' > 0 ? l' / p : l' * p
 //            frequency:  l' -= p * (times generated);  presence: l' -= p if generated
 //   temperature 0: token = argmax l' (lowest id wins ties)
-//   else:          z = l' / temperature; keep the set that passes, in this order, top_k (the k
-//   largest; ties at
-//                  the k-th all stay), min_p (softmax(z) over the kept set >= min_p * its max),
-//                  top_p (the smallest set of largest probabilities with mass >= top_p, ties at the
-//                  edge all stay); token = argmax over the kept set of z[v] + gumbel(seed,
-//                  position, v)
+//   else:          z = l' / temperature; keep the set that passes, in this order,
+//                  top_k (the k largest; ties at the k-th all stay),
+//                  min_p (softmax(z) over the kept set >= min_p * its max),
+//                  top_p (the smallest set of largest probabilities with mass >= top_p; ties at
+//                  the edge all stay);
+//                  token = argmax over the kept set of z[v] + gumbel(seed, position, v)
 //
 // The Gumbel trick draws from softmax(z) over the kept set; its uniform numbers are a hash of
 // (seed, position, v) (Philox4x32-10), so a row with a seed gets the same draws in any batch and on
