@@ -5,9 +5,13 @@
 //   <target> RUNS [SEED FILE OR DIRECTORY ...]
 //
 // A crash or a sanitizer's report ends the process; the input that did it is then in the file that
-// the first line names.
+// the first line of output names.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -16,11 +20,14 @@
 #include <iterator>
 #include <random>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
+
+// There in a build with a sanitizer, null in others.
+// NOLINTNEXTLINE(bugprone-reserved-identifier): the sanitizers' name.
+extern "C" __attribute__((weak)) void __sanitizer_set_death_callback(void (*callback)());
 
 namespace sluice {
 namespace {
@@ -136,33 +143,57 @@ std::vector<std::string> ReadSeeds(const std::vector<std::string>& arguments) {
   return seeds;
 }
 
-void RunOne(const std::string& input, const std::filesystem::path& last_input) {
-  std::ofstream file(last_input, std::ios::binary | std::ios::trunc);
-  file.write(input.data(), static_cast<std::streamsize>(input.size()));
-  file.close();
+// The input that is being run, for the handlers below, which may call nothing that allocates.
+const uint8_t* running_data = nullptr;
+size_t running_bytes = 0;
+std::string crash_file;
+
+void SaveInput() {
+  const int fd = open(crash_file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) return;
+  const ssize_t written = write(fd, running_data, running_bytes);
+  close(fd);
+  if (written != static_cast<ssize_t>(running_bytes)) unlink(crash_file.c_str());
+}
+
+// The signal is raised again with its default action, so that the exit status tells of it.
+void OnSignal(int number) {
+  SaveInput();
+  std::signal(number, SIG_DFL);
+  std::raise(number);
+}
+
+void SaveInputOfACrash() {
+  crash_file = std::filesystem::temp_directory_path() / ("sluice_fuzz_" + std::to_string(getpid()));
+  if (__sanitizer_set_death_callback != nullptr) __sanitizer_set_death_callback(SaveInput);
+  std::signal(SIGABRT, OnSignal);
+  // A sanitizer handles this one and then calls back.
+  if (__sanitizer_set_death_callback == nullptr) std::signal(SIGSEGV, OnSignal);
+}
+
+void RunOne(const std::string& input) {
   // A heap block of the exact size, so that AddressSanitizer sees a read beyond it.
   const std::vector<uint8_t> bytes(input.begin(), input.end());
+  running_data = bytes.data();
+  running_bytes = bytes.size();
   LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
 }
 
 int Run(int64_t runs, const std::vector<std::string>& arguments) {
   std::vector<std::string> seeds = ReadSeeds(arguments);
-  for (size_t i = 0; i < seeds.size(); ++i) {
-    if (!seeds[i].empty()) continue;
+  for (const std::string& seed : seeds) {
+    if (!seed.empty()) continue;
     std::fprintf(stderr, "a seed file is missing or empty\n");
     return 2;
   }
   seeds.emplace_back();  // the empty input
-  const auto last_input = std::filesystem::temp_directory_path() /
-                          ("sluice_fuzz_" + std::to_string(std::random_device()()) + ".input");
-  std::printf("%zu seeds, %lld mutations, the last input in %s\n", seeds.size(),
-              static_cast<long long>(runs), last_input.c_str());
+  SaveInputOfACrash();
+  std::printf("%zu seeds, %lld mutations; an input that crashes is saved as %s\n", seeds.size(),
+              static_cast<long long>(runs), crash_file.c_str());
   std::fflush(stdout);
-  for (const std::string& seed : seeds) RunOne(seed, last_input);
+  for (const std::string& seed : seeds) RunOne(seed);
   Mutator mutator(seeds);
-  for (int64_t i = 0; i < runs; ++i) RunOne(mutator.Next(), last_input);
-  std::error_code error;
-  std::filesystem::remove(last_input, error);
+  for (int64_t i = 0; i < runs; ++i) RunOne(mutator.Next());
   return 0;
 }
 
