@@ -7,6 +7,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu_ops.h"
+#include "kernels/gated_chunk_cpu.h"
 #include "kernels/thread_pool.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -14,59 +15,6 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/simd-inl.h"
-
-#ifndef SLUICE_KERNELS_GATED_CHUNK_CPU_ONCE_
-#define SLUICE_KERNELS_GATED_CHUNK_CPU_ONCE_
-namespace sluice {
-
-constexpr int64_t kBlockRows = 16;
-
-// Some columns of one state head over one segment.
-struct ChunkTask {
-  int64_t key_dim;
-  int64_t columns;    // multiple of 16
-  int64_t value_dim;  // between rows of the slot's state
-  int64_t group;      // query heads that read this state
-  int64_t length;     // rows
-  int64_t position;   // of the first
-  float scale;
-  const float* q;  // [length, group, K], rows q_stride apart
-  int64_t q_stride;
-  const float* k;  // [length, K]
-  int64_t k_stride;
-  const float* v;  // [length, columns]
-  int64_t v_stride;
-  const float* gate;  // [length, K]
-  int64_t gate_stride;
-  float* slot_state;  // [K, columns]
-  float* out;         // [length, group, columns], heads value_dim apart
-  int64_t out_stride;
-};
-
-// What a thread works in.
-struct ChunkScratch {
-  float* state;   // [K, columns], contiguous
-  float* decay;   // [16, K]: exp(gate)
-  float* q;       // [16, K]: q decayed from the block's start
-  float* k;       // [16, K]: k decayed to the block's end
-  float* total;   // [K]: decay of the whole block
-  float* scores;  // [16, 16]: by key row, then query row; 0 where the key is later
-
-  static int64_t Floats(const GatedShape& shape) {
-    const int64_t key_dim = shape.key_dim;
-    return key_dim * shape.value_dim + (3 * kBlockRows + 1) * key_dim + kBlockRows * kBlockRows;
-  }
-  ChunkScratch(float* data, int64_t key_dim, int64_t value_dim)
-      : state(data),
-        decay(state + key_dim * value_dim),
-        q(decay + kBlockRows * key_dim),
-        k(q + kBlockRows * key_dim),
-        total(k + kBlockRows * key_dim),
-        scores(total + key_dim) {}
-};
-
-}  // namespace sluice
-#endif  // SLUICE_KERNELS_GATED_CHUNK_CPU_ONCE_
 
 HWY_BEFORE_NAMESPACE();
 namespace sluice {
@@ -119,36 +67,54 @@ HWY_INLINE void DecayQueries(const ChunkBlock& block, const float* q) {
   }
 }
 
-// Adds what kVectors vectors of channels from `c` on give to the scores: each key is decayed from
-// row to row on its way to the queries.
+// Some channels of the key of row `row` of the block, decayed from row to row on the way to the
+// queries.
+template <int kVectors>
+struct TravellingKey {
+  int64_t row;
+  FloatVec channels[kVectors];
+};
+
+// Adds to the scores of a key with the four query rows from `first` on. `q` and `decay` stand at
+// the key's channels.
+template <int kVectors>
+HWY_INLINE void ScoreFour(const ChunkBlock& block, int64_t first, const float* q,
+                          const float* decay, TravellingKey<kVectors>& key) {
+  const Floats d;
+  const int64_t lanes = FloatLanes();
+  FloatVec sum[4];
+#pragma GCC unroll 4
+  for (int u = 0; u < 4; ++u) {
+    const int64_t i = first + u;
+    sum[u] = hn::Zero(d);
+    if (i < key.row || i >= block.rows) continue;
+#pragma GCC unroll 4
+    for (int n = 0; n < kVectors; ++n) {
+      FloatVec& channels = key.channels[n];
+      const float* decay_n = decay + i * block.task.key_dim + n * lanes;
+      if (i > key.row) channels = hn::Mul(channels, hn::LoadU(d, decay_n));
+      const auto query = hn::LoadU(d, q + i * block.task.q_stride + n * lanes);
+      sum[u] = hn::MulAdd(query, channels, sum[u]);
+    }
+  }
+  float part[4];
+  SumFour(sum, part);
+  float* score = block.scratch.scores + key.row * kBlockRows + first;
+  for (int u = 0; u < 4; ++u) score[u] += part[u];
+}
+
+// Adds what kVectors vectors of channels from `c` on give to the scores.
 template <int kVectors>
 HWY_INLINE void AddScores(const ChunkBlock& block, const float* q, int64_t c) {
   const Floats d;
-  const int64_t lanes = FloatLanes();
-  const ChunkTask& task = block.task;
-  const float* decay = block.scratch.decay + c;
   for (int64_t j = 0; j < block.rows; ++j) {
-    const float* k = task.k + (block.row + j) * task.k_stride + c;
-    FloatVec key[kVectors];
+    const float* k = block.task.k + (block.row + j) * block.task.k_stride + c;
+    TravellingKey<kVectors> key;
+    key.row = j;
 #pragma GCC unroll 4
-    for (int n = 0; n < kVectors; ++n) key[n] = hn::LoadU(d, k + n * lanes);
+    for (int n = 0; n < kVectors; ++n) key.channels[n] = hn::LoadU(d, k + n * FloatLanes());
     for (int64_t first = j / 4 * 4; first < block.rows; first += 4) {
-      FloatVec sum[4];
-#pragma GCC unroll 4
-      for (int u = 0; u < 4; ++u) {
-        const int64_t i = first + u;
-        sum[u] = hn::Zero(d);
-        if (i < j || i >= block.rows) continue;
-#pragma GCC unroll 4
-        for (int n = 0; n < kVectors; ++n) {
-          if (i > j) key[n] = hn::Mul(key[n], hn::LoadU(d, decay + i * task.key_dim + n * lanes));
-          sum[u] = hn::MulAdd(hn::LoadU(d, q + i * task.q_stride + c + n * lanes), key[n], sum[u]);
-        }
-      }
-      float part[4];
-      SumFour(sum, part);
-      float* score = block.scratch.scores + j * kBlockRows + first;
-      for (int u = 0; u < 4; ++u) score[u] += part[u];
+      ScoreFour(block, first, q + c, block.scratch.decay + c, key);
     }
   }
 }
