@@ -178,7 +178,7 @@ void BpeModel::Encode(std::string_view piece, Scratch* scratch,
 }
 
 void BpeModel::EncodeWord(std::string_view text, Scratch* scratch,
-                           std::vector<int32_t>* tokens) const {
+                          std::vector<int32_t>* tokens) const {
   if (text.size() > kShortBytes) {
     EncodeByMerges(text, scratch, tokens);
     return;

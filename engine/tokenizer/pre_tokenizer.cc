@@ -71,7 +71,9 @@ absl::Status PreTokenizer::ParseByteLevel(const nlohmann::json& value, const std
   step.use_pattern = reader.Bool("use_regex", true);
   reader.Bool("trim_offsets", true);  // about offsets, which we do not give
   SLUICE_RETURN_IF_ERROR(reader.Finish());
-  SLUICE_ASSIGN_OR_RETURN(step.pattern, Pattern::FromRegex(kGpt2Pattern));
+  if (step.use_pattern) {
+    SLUICE_ASSIGN_OR_RETURN(step.pattern, Pattern::FromRegex(kGpt2Pattern));
+  }
   steps_.push_back(std::move(step));
   start_is_known_ = false;
   return absl::OkStatus();
@@ -134,15 +136,40 @@ absl::Status PreTokenizer::ParseDigits(const nlohmann::json& value, const std::s
 
 absl::Status PreTokenizer::Apply(MatchDeadline deadline, Pieces* pieces) const {
   for (const Step& step : steps_) {
-    SLUICE_RETURN_IF_ERROR(ApplyStep(step, deadline, pieces));
+    const bool rewrites = step.kind == Kind::kByteLevel || step.kind == Kind::kMetaspace;
+    SLUICE_RETURN_IF_ERROR(rewrites ? RewriteAndCut(step, deadline, pieces)
+                                    : Cut(step, deadline, pieces));
   }
   return absl::OkStatus();
 }
 
-absl::Status PreTokenizer::ApplyStep(const Step& step, MatchDeadline deadline, Pieces* pieces) {
+absl::Status PreTokenizer::Cut(const Step& step, MatchDeadline deadline, Pieces* pieces) {
+  const std::string_view text = pieces->text;
+  std::vector<Piece> result;
+  result.reserve(pieces->pieces.size());
+  Parts parts;
+  for (const Piece& piece : pieces->pieces) {
+    if (piece.token != kNoToken) {
+      result.push_back(piece);
+      continue;
+    }
+    SLUICE_RETURN_IF_ERROR(
+        FindParts(step, text.substr(piece.begin, piece.end - piece.begin), deadline, &parts));
+    for (const Part& part : parts.parts) {
+      if (step.behavior == Behavior::kRemoved && part.is_match) continue;
+      result.push_back({piece.begin + part.range.begin, piece.begin + part.range.end, kNoToken,
+                        piece.at_start && part.range.begin == 0});
+    }
+  }
+  pieces->pieces = std::move(result);
+  return absl::OkStatus();
+}
+
+absl::Status PreTokenizer::RewriteAndCut(const Step& step, MatchDeadline deadline, Pieces* pieces) {
   Pieces result;
   result.text.reserve(pieces->text.size() + pieces->text.size() / 2);
-  std::vector<Part> parts;
+  result.pieces.reserve(pieces->pieces.size());
+  Parts parts;
   for (const Piece& piece : pieces->pieces) {
     const std::string_view old =
         std::string_view(pieces->text).substr(piece.begin, piece.end - piece.begin);
@@ -153,10 +180,8 @@ absl::Status PreTokenizer::ApplyStep(const Step& step, MatchDeadline deadline, P
       continue;
     }
     const std::string text = Rewritten(step, old, piece.at_start);
-    parts.clear();
     SLUICE_RETURN_IF_ERROR(FindParts(step, text, deadline, &parts));
-    for (const Part& part : parts) {
-      if (step.behavior == Behavior::kRemoved && part.is_match) continue;
+    for (const Part& part : parts.parts) {
       const size_t begin = result.text.size();
       const std::string_view bytes =
           std::string_view(text).substr(part.range.begin, part.range.end - part.range.begin);
@@ -174,14 +199,13 @@ absl::Status PreTokenizer::ApplyStep(const Step& step, MatchDeadline deadline, P
 }
 
 std::string PreTokenizer::Rewritten(const Step& step, std::string_view text, bool at_start) {
-  const absl::string_view view(text.data(), text.size());
   if (step.kind == Kind::kByteLevel) {
-    const bool prefix = step.add_prefix_space && text[0] != ' ';
-    return absl::StrCat(prefix ? " " : "", view);
+    std::string result(step.add_prefix_space && text[0] != ' ' ? " " : "");
+    return result.append(text);
   }
-  if (step.kind != Kind::kMetaspace) return std::string(text);
   const Metaspace& metaspace = step.metaspace;
-  std::string result = absl::StrReplaceAll(view, {{" ", metaspace.replacement}});
+  std::string result =
+      absl::StrReplaceAll({text.data(), text.size()}, {{" ", metaspace.replacement}});
   const bool wanted = metaspace.prepend == Metaspace::Prepend::kAlways ||
                       (metaspace.prepend == Metaspace::Prepend::kFirst && at_start);
   if (wanted && !absl::StartsWith(result, metaspace.replacement)) {
@@ -191,22 +215,24 @@ std::string PreTokenizer::Rewritten(const Step& step, std::string_view text, boo
 }
 
 absl::Status PreTokenizer::FindParts(const Step& step, std::string_view text,
-                                     MatchDeadline deadline, std::vector<Part>* parts) {
-  std::vector<TextRange> matches;
+                                     MatchDeadline deadline, Parts* parts) {
+  std::vector<TextRange>& matches = parts->matches;
+  matches.clear();
   if (step.kind == Kind::kDigits) {
     FindDigits(text, &matches);
   } else if (step.use_pattern) {
     SLUICE_RETURN_IF_ERROR(step.pattern.FindAll(text, deadline, &matches));
   }
-  parts->reserve(matches.size());
+  std::vector<Part>& out = parts->parts;
+  out.clear();
   size_t covered = 0;
   for (const TextRange& match : matches) {
-    if (covered < match.begin) parts->push_back({{covered, match.begin}, step.invert});
-    parts->push_back({match, !step.invert});
+    if (covered < match.begin) out.push_back({{covered, match.begin}, step.invert});
+    out.push_back({match, !step.invert});
     covered = match.end;
   }
-  if (covered < text.size()) parts->push_back({{covered, text.size()}, step.invert});
-  MergeParts(step.behavior, parts);
+  if (covered < text.size()) out.push_back({{covered, text.size()}, step.invert});
+  MergeParts(step.behavior, &out);
   return absl::OkStatus();
 }
 

@@ -45,6 +45,12 @@ class PreTokenizer {
     bool is_match;
   };
 
+  // Of one text; kept from text to text, since there are many and most are short.
+  struct Parts {
+    std::vector<Part> parts;
+    std::vector<TextRange> matches;
+  };
+
   absl::Status ParseInto(const nlohmann::json& value, const std::string& path);
   absl::Status ParseSequence(const nlohmann::json& list, const std::string& path);
   absl::Status ParseByteLevel(const nlohmann::json& value, const std::string& path);
@@ -52,10 +58,11 @@ class PreTokenizer {
   absl::Status ParseSplit(const nlohmann::json& value, const std::string& path);
   absl::Status ParseDigits(const nlohmann::json& value, const std::string& path);
 
-  static absl::Status ApplyStep(const Step& step, MatchDeadline deadline, Pieces* pieces);
+  static absl::Status Cut(const Step& step, MatchDeadline deadline, Pieces* pieces);
+  static absl::Status RewriteAndCut(const Step& step, MatchDeadline deadline, Pieces* pieces);
   static std::string Rewritten(const Step& step, std::string_view text, bool at_start);
   static absl::Status FindParts(const Step& step, std::string_view text, MatchDeadline deadline,
-                                std::vector<Part>* parts);
+                                Parts* parts);
   static void MergeParts(Behavior behavior, std::vector<Part>* parts);
 
   std::vector<Step> steps_;

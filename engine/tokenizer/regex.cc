@@ -11,6 +11,7 @@
 #include "engine/json.h"
 #include "engine/status_macros.h"
 #include "engine/tokenizer/regex_syntax.h"
+#include "engine/utf8.h"
 #include "kernels/check.h"
 
 namespace sluice {
@@ -51,14 +52,11 @@ std::string ErrorText(int code) {
   return reinterpret_cast<const char*>(text);
 }
 
-// The scratch space of one FindAll.
+// What a thread matches in, whatever the pattern: none has groups that capture.
 struct Matcher {
-  Matcher(const pcre2_code* code, size_t text_bytes)
-      : context(pcre2_match_context_create(nullptr)),
-        data(pcre2_match_data_create_from_pattern(code, nullptr)) {
+  Matcher()
+      : context(pcre2_match_context_create(nullptr)), data(pcre2_match_data_create(1, nullptr)) {
     SLUICE_CHECK(context != nullptr && data != nullptr);
-    const size_t limit = kMatchLimit + std::min<size_t>(text_bytes, 1 << 28) * kMatchLimitPerByte;
-    pcre2_set_match_limit(context.get(), static_cast<uint32_t>(limit));
     pcre2_jit_stack_assign(context.get(), ThreadStack, nullptr);
   }
 
@@ -105,7 +103,10 @@ absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
 
 absl::Status Regex::FindAll(std::string_view text, MatchDeadline deadline,
                             std::vector<TextRange>* matches) const {
-  const Matcher matcher(code_.get(), text.size());
+  thread_local const Matcher matcher;
+  const size_t backtracking =
+      kMatchLimit + std::min<size_t>(text.size(), 1 << 28) * kMatchLimitPerByte;
+  pcre2_set_match_limit(matcher.context.get(), static_cast<uint32_t>(backtracking));
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   const PCRE2_SIZE* found = pcre2_get_ovector_pointer(matcher.data.get());
   size_t at = 0;
@@ -113,8 +114,9 @@ absl::Status Regex::FindAll(std::string_view text, MatchDeadline deadline,
     size_t limit = std::min(text.size(), at + kStartsPerLook);
     while (limit < text.size() && (text[limit] & 0xC0) == 0x80) ++limit;
     pcre2_set_offset_limit(matcher.context.get(), limit);
-    const int result = pcre2_match(code_.get(), subject, text.size(), at, PCRE2_NO_UTF_CHECK,
-                                   matcher.data.get(), matcher.context.get());
+    const int result =
+        pcre2_match(code_.get(), subject, text.size(), at, PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY,
+                    matcher.data.get(), matcher.context.get());
     if (result > 0) {
       matches->push_back({found[0], found[1]});
       at = found[1];
@@ -125,14 +127,13 @@ absl::Status Regex::FindAll(std::string_view text, MatchDeadline deadline,
           absl::StrCat("the tokenizer's regular expression gives up at byte ", at,
                        " of the text: ", ErrorText(result)));
     }
+    if (limit == text.size()) break;
     if (std::chrono::steady_clock::now() > deadline) {
       return absl::ResourceExhaustedError(
           "the tokenizer's regular expressions take too long on this text");
     }
     // The limit itself has been tried as a start.
-    at = limit;
-    if (at < text.size()) ++at;
-    while (at < text.size() && (text[at] & 0xC0) == 0x80) ++at;
+    at = limit + Utf8At(text, limit).bytes;
   }
   return absl::OkStatus();
 }

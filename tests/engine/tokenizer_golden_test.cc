@@ -168,7 +168,7 @@ TEST_P(TokenizerGolden, GivesTheIdsAndTextOfHuggingFace) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, TokenizerGolden, testing::ValuesIn(Variants()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& variant) { return variant.param.name; });
 
 }  // namespace
 }  // namespace sluice

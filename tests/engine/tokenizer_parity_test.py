@@ -4,8 +4,9 @@
     pip install tokenizers==0.23.3
     python3 tests/engine/tokenizer_parity_test.py --driver build/tests/tokenizer_parity_driver
 
-Every variant of tokenizer_golden/variants.py, or `--file` with any tokenizer.json. Ids of each
-string, and the text of the string's ids and of random ids, must be the same.
+Every variant of tokenizer_golden/tokenizer_variants.py, or `--file` with any tokenizer.json. Ids of each
+string, and the text of the string's ids and of random ids, must be the same. pytest runs it on a
+sample of the strings of a random seed, which the output names.
 """
 import argparse
 import json
@@ -17,8 +18,9 @@ import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "tokenizer_golden"))
-import corpus  # noqa: E402
-import variants  # noqa: E402
+import tokenizer_strings
+import pytest  # noqa: E402
+import tokenizer_variants
 from tokenizers import Tokenizer  # noqa: E402
 
 GOLDEN = pathlib.Path(__file__).parent / "tokenizer_golden"
@@ -67,6 +69,20 @@ def compare(name, file, texts, rng, driver):
     return wrong
 
 
+def bases():
+    return {b: json.loads((GOLDEN / f"{b}.json").read_text()) for b in ("byte_level", "llama")}
+
+
+@pytest.mark.parametrize("variant", tokenizer_variants.VARIANTS)
+def test_gives_what_the_package_gives(request, variant):
+    seed = random.randrange(1 << 32)
+    print(f"--seed {seed} --only {variant}")
+    rng = random.Random(seed)
+    texts = rng.sample(tokenizer_strings.strings(seed), 1500)
+    driver = pathlib.Path(request.config.getoption("--build")) / "tests" / "tokenizer_parity_driver"
+    assert compare(variant, tokenizer_variants.build(variant, bases()), texts, rng, driver) == 0
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--driver", required=True)
@@ -77,16 +93,15 @@ def main():
     arguments = parser.parse_args()
     print(f"--seed {arguments.seed}")
     rng = random.Random(arguments.seed)
-    texts = corpus.strings(arguments.seed)
+    texts = tokenizer_strings.strings(arguments.seed)
     if arguments.strings:
         texts = rng.sample(texts, min(arguments.strings, len(texts)))
     else:
-        texts += [unit * count for unit, count in corpus.RUNS]
+        texts += [unit * count for unit, count in tokenizer_strings.RUNS]
     if arguments.file:
         files = {arguments.file: json.loads(pathlib.Path(arguments.file).read_text())}
     else:
-        bases = {b: json.loads((GOLDEN / f"{b}.json").read_text()) for b in ("byte_level", "llama")}
-        files = {n: variants.build(n, bases) for n in variants.VARIANTS
+        files = {n: tokenizer_variants.build(n, bases()) for n in tokenizer_variants.VARIANTS
                  if arguments.only in (None, n)}
     wrong = sum(compare(n, f, texts, rng, arguments.driver) for n, f in files.items())
     return 1 if wrong else 0

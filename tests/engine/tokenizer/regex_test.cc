@@ -25,6 +25,7 @@ std::vector<std::string> Matches(std::string_view pattern, const std::string& te
   const absl::Status status = regex->FindAll(text, Later(), &ranges);
   EXPECT_TRUE(status.ok()) << status;
   std::vector<std::string> matches;
+  matches.reserve(ranges.size());
   for (const TextRange& r : ranges) matches.push_back(text.substr(r.begin, r.end - r.begin));
   return matches;
 }

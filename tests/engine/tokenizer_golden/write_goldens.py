@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains two small vocabularies and writes what the `tokenizers` package makes of the corpus.
+"""Trains two small vocabularies and writes what the `tokenizers` package makes of the tokenizer_strings.
 
     pip install tokenizers==0.23.3
     python3 tests/engine/tokenizer_golden/write_goldens.py
@@ -17,8 +17,8 @@ import json
 import pathlib
 import struct
 
-import corpus
-import variants
+import tokenizer_strings
+import tokenizer_variants
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 HERE = pathlib.Path(__file__).parent
@@ -28,7 +28,7 @@ MASK = (1 << 64) - 1
 
 
 def training_text():
-    return corpus.topics()[:400_000].split("\n") + corpus.SENTENCES * 20 + corpus.CODE * 20
+    return tokenizer_strings.topics()[:400_000].split("\n") + tokenizer_strings.SENTENCES * 20 + tokenizer_strings.CODE * 20
 
 
 def train_byte_level():
@@ -117,18 +117,18 @@ def record(fnv, tokenizer, index, encoding):
 
 def main():
     files = bases()
-    texts = corpus.all_strings()
-    short = corpus.strings()
+    texts = tokenizer_strings.all_strings()
+    short = tokenizer_strings.strings()
     with open(HERE / "strings.bin", "wb") as out:
         out.write(struct.pack("<I", len(texts)))
-        for text, repeats in [(s, 1) for s in short] + corpus.RUNS:
+        for text, repeats in [(s, 1) for s in short] + tokenizer_strings.RUNS:
             out.write(struct.pack("<II", len(text.encode()), repeats) + text.encode())
     described = {}
     with open(HERE / "hashes.bin", "wb") as out:
-        for name, (base, _, _) in variants.VARIANTS.items():
-            file = variants.build(name, files)
-            described[name] = {"base": base, "model": variants.VARIANTS[name][2],
-                               "file": {k: file[k] for k in file if k in variants.VARIANTS[name][1]}}
+        for name, (base, _, _) in tokenizer_variants.VARIANTS.items():
+            file = tokenizer_variants.build(name, files)
+            described[name] = {"base": base, "model": tokenizer_variants.VARIANTS[name][2],
+                               "file": {k: file[k] for k in file if k in tokenizer_variants.VARIANTS[name][1]}}
             tokenizer = Tokenizer.from_str(json.dumps(file))
             encodings = tokenizer.encode_batch(texts, add_special_tokens=True)
             for begin in range(0, len(texts), BLOCK):
