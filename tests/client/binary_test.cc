@@ -59,7 +59,7 @@ class BinaryTest : public ::testing::Test {
   }
 
   std::string Write(const std::string& name, const std::string& content) {
-    const std::string path = folder_ / name;
+    std::string path = folder_ / name;
     std::ofstream(path) << content;
     return path;
   }

@@ -62,10 +62,10 @@ class FakeBackend : public Backend {
 
 // Runs `sluice` in the test's process.
 struct CommandRun {
-  explicit CommandRun(std::vector<std::string> args, const std::string& input = "")
-      : CommandRun(std::move(args), std::make_shared<FakeBackend>(), input) {}
+  explicit CommandRun(const std::vector<std::string>& args, const std::string& input = "")
+      : CommandRun(args, std::make_shared<FakeBackend>(), input) {}
 
-  CommandRun(std::vector<std::string> args, std::shared_ptr<FakeBackend> fake,
+  CommandRun(const std::vector<std::string>& args, std::shared_ptr<FakeBackend> fake,
              const std::string& input = "")
       : backend(std::move(fake)) {
     std::istringstream in(input);

@@ -20,7 +20,7 @@ struct Fixture {
     table.Integer("count", "N", &count, "Counts it.");
   }
 
-  absl::Status Parse(std::vector<std::string> args) { return table.Parse(args, &operands); }
+  absl::Status Parse(const std::vector<std::string>& args) { return table.Parse(args, &operands); }
 
   bool loud = false;
   std::string name;
