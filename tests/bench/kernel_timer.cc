@@ -13,7 +13,9 @@ namespace {
 constexpr int64_t kMiB = int64_t{1} << 20;
 // More than any cache of a processor or a GPU in use holds.
 constexpr int64_t kRotationBytes = 512 * kMiB;
-constexpr int64_t kMaxCopies = 64;
+constexpr int64_t kMaxCopies = 4096;
+// What allocations are aligned to, and hence each copy.
+constexpr int64_t kAlignment = 256;
 constexpr int kBatches = 7;
 constexpr double kBatchSeconds = 0.03;
 constexpr int64_t kMaxCallsPerBatch = 2000;
@@ -66,30 +68,31 @@ Rotation::Rotation(Device& device, int64_t bytes)
 Ring Rotation::Numbers(int64_t count, DType dtype, float low, float high) const {
   // One pattern over and over: making a gigabyte of numbers would take longer than the bench.
   constexpr int64_t kPattern = 1 << 20;
-  const std::vector<uint8_t> pattern = Pattern(std::min(count, kPattern), dtype, low, high);
+  const std::vector<uint8_t> pattern = Pattern(kPattern, dtype, low, high);
   const auto step = static_cast<int64_t>(pattern.size());
-  const int64_t bytes = count * DTypeBytes(dtype);
-  Ring ring = Empty(bytes);
-  for (int64_t copy = 0; copy < copies_; ++copy) {
-    for (int64_t at = 0; at < bytes; at += step) {
-      device_.Upload(ring.at<uint8_t>(copy) + at, pattern.data(), std::min(step, bytes - at));
-    }
+  Ring ring = Empty(count * DTypeBytes(dtype));
+  const int64_t bytes = ring.buffer().bytes();
+  if (bytes > 0) device_.Upload(ring[0], pattern.data(), std::min(step, bytes));
+  for (int64_t at = step; at < bytes; at += step) {
+    device_.Copy(ring.at<uint8_t>(0) + at, ring[0], std::min(step, bytes - at));
   }
   return ring;
 }
 
 Ring Rotation::Empty(int64_t bytes) const {
-  Ring ring;
-  for (int64_t copy = 0; copy < copies_; ++copy) {
-    ring.Add(Take(device_, bytes));
-    if (bytes > 0) device_.Zero(ring[copy], bytes);
-  }
+  const int64_t stride = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  Ring ring(Take(device_, stride * copies_), stride, copies_);
+  if (bytes > 0) device_.Zero(ring[0], stride * copies_);
   return ring;
 }
 
 Ring Rotation::Bytes(const void* content, int64_t bytes) const {
   Ring ring = Empty(bytes);
-  for (int64_t copy = 0; copy < copies_; ++copy) device_.Upload(ring[copy], content, bytes);
+  std::vector<uint8_t> image(ring.buffer().bytes());
+  for (int64_t at = 0; bytes > 0 && at < ring.buffer().bytes(); at += ring.stride()) {
+    std::memcpy(image.data() + at, content, bytes);
+  }
+  if (bytes > 0) device_.Upload(ring[0], image.data(), ring.buffer().bytes());
   return ring;
 }
 

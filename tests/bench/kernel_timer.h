@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/device.h"
@@ -12,19 +13,23 @@
 
 namespace sluice {
 
-// An operand in as many copies as a rotation has, taken in turn.
+// An operand in as many copies as a rotation has, side by side, taken in turn.
 class Ring {
  public:
-  void Add(DeviceBuffer buffer) { buffers_.push_back(std::move(buffer)); }
-  void* operator[](int64_t call) const { return buffers_[call % size()].data(); }
+  Ring(DeviceBuffer buffer, int64_t stride, int64_t copies)
+      : buffer_(std::move(buffer)), stride_(stride), copies_(copies) {}
+  void* operator[](int64_t call) const { return at<uint8_t>(call); }
   template <typename T>
   T* at(int64_t call) const {
-    return static_cast<T*>((*this)[call]);
+    return reinterpret_cast<T*>(buffer_.as<uint8_t>() + call % copies_ * stride_);
   }
-  int64_t size() const { return static_cast<int64_t>(buffers_.size()); }
+  const DeviceBuffer& buffer() const { return buffer_; }
+  int64_t stride() const { return stride_; }
 
  private:
-  std::vector<DeviceBuffer> buffers_;
+  DeviceBuffer buffer_;
+  int64_t stride_;  // in bytes
+  int64_t copies_;
 };
 
 // Memory of one case. `bytes` is what one call touches: calls take turns over as many copies as it
