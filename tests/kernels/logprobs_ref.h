@@ -16,6 +16,7 @@ inline std::vector<double> Logprobs(const std::vector<float>& logits) {
   double sum = 0;
   for (const float logit : logits) sum += std::exp(logit - max);
   std::vector<double> logprobs;
+  logprobs.reserve(logits.size());
   for (const float logit : logits) logprobs.push_back(logit - max - std::log(sum));
   return logprobs;
 }
