@@ -133,7 +133,9 @@ absl::Status ReadGenerationDefaults(std::string_view text, ModelConfig& config) 
   defaults.min_p = ReadOptional(reader, "min_p", 0, 1);
   defaults.repetition_penalty = ReadOptional(reader, "repetition_penalty", 0.01, 10);
   if (reader.Has("top_k")) {
-    defaults.top_k = static_cast<int32_t>(reader.Int("top_k", 0, 0, INT32_MAX));
+    // More than there are tokens keeps all, as the whole vocabulary does.
+    const int64_t top_k = reader.Int("top_k", 0, 0, INT32_MAX);
+    defaults.top_k = static_cast<int32_t>(std::min<int64_t>(top_k, config.vocab_size));
   }
   // Null here leaves what config.json says, as transformers does.
   if (reader.Has("eos_token_id")) {

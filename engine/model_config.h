@@ -22,7 +22,7 @@ struct GenerationDefaults {
   std::optional<float> top_p;        // 0..1
   std::optional<float> min_p;        // 0..1
   std::optional<float> repetition_penalty;  // 0.01..10; 1 changes nothing
-  std::optional<int32_t> top_k;             // at least 0, which means all
+  std::optional<int32_t> top_k;             // 0, which means all, to vocab_size
   std::vector<int32_t> eos_token_ids;       // distinct, of either file; may be empty
 };
 

@@ -269,6 +269,12 @@ TEST(GenerationDefaults, AreReadFromTheirOwnFile) {
   EXPECT_THAT(defaults.eos_token_ids, ElementsAre(3, 4));
 }
 
+TEST(GenerationDefaults, TakesNoMoreOfTheTopThanThereAreTokens) {
+  const auto config = ParseModelConfig(Config(R"("vocab_size":48)"), R"({"top_k":50})");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->generation.top_k, 48);
+}
+
 TEST(GenerationDefaults, SayNothingWhereTheFileDoes) {
   for (const char* text : {"{}", R"({"eos_token_id":null,"temperature":null})"}) {
     const auto config = ParseModelConfig(Config(R"("eos_token_id":9)"), text);
