@@ -44,8 +44,7 @@ struct StepPlan {
 class Scheduler {
  public:
   // `max_step_tokens`: rows of a step, at least the pool's slots and kChunk more, so that prompts
-  // go on beside any number of decode rows. `pool`
-  // outlives the scheduler.
+  // go on beside any number of decode rows. `pool` outlives the scheduler.
   Scheduler(StatePool* pool, int32_t max_step_tokens, absl::Duration stall_limit);
 
   void Add(std::unique_ptr<Sequence> sequence);

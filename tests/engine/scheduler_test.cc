@@ -100,6 +100,15 @@ TEST_F(SchedulerTest, DecodesBesidePrompts) {
 }
 
 TEST_F(SchedulerTest, GivesTheRestOfTheBudgetToTheNextPrompt) {
+  Add(70);
+  Add(100);
+  const StepPlan plan = scheduler_.Plan(now_);
+  EXPECT_EQ(Parts(plan), "0+70 0+64");
+  Run(plan);
+  EXPECT_EQ(Parts(scheduler_.Plan(now_)), "64+36");
+}
+
+TEST_F(SchedulerTest, LeavesARestThatEndsBetweenTwoPointsOfTheGrid) {
   Add(100);
   Add(100);
   const StepPlan plan = scheduler_.Plan(now_);
@@ -131,6 +140,20 @@ TEST_F(SchedulerTest, EndsSequencesPastTheirDeadline) {
   ASSERT_EQ(plan.ended.size(), 1);
   EXPECT_EQ(plan.ended[0].status.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(pool_->used(), 0);
+}
+
+TEST_F(SchedulerTest, EndsWaitingSequencesPastTheirDeadlineWhileAllSlotsAreTaken) {
+  Add(10);
+  Add(10);
+  Sequence* waiting = Add(10);
+  waiting->deadline = now_ + absl::Seconds(1);
+  Run(scheduler_.Plan(now_));
+  const StepPlan plan = scheduler_.Plan(now_ + absl::Seconds(1));
+  ASSERT_EQ(plan.ended.size(), 1);
+  EXPECT_EQ(plan.ended[0].sequence.get(), waiting);
+  EXPECT_EQ(plan.ended[0].status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(pool_->Intact(2));
+  EXPECT_EQ(scheduler_.waiting(), 0);
 }
 
 TEST_F(SchedulerTest, LeavesOutWhoDoesNotRead) {
