@@ -41,7 +41,7 @@ class Checkpoint {
   // Bytes of the tensors that can be read.
   int64_t total_bytes() const { return total_bytes_; }
 
-  // Lets the kernel take back the pages of a tensor that Find returned.
+  // Lets the kernel take back the pages of a tensor that Find returned, or of a part of one.
   void Release(const TensorView& tensor) const;
 
   // The part of names() that Find was never asked for. A loader refuses such a checkpoint: the

@@ -15,43 +15,47 @@ constexpr int64_t kBlockElements = int64_t{1} << 20;
 
 float FromBFloat16(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
 
-// IEEE binary16; subnormals are made exact by the multiplication, infinities and NaNs are kept.
+// IEEE binary16, exactly; a NaN stays one. A subnormal is lent 2^-14 and gives it back, which
+// leaves it normalised.
 float FromFloat16(uint16_t bits) {
   const uint32_t sign = uint32_t{bits & 0x8000U} << 16;
-  const uint32_t rest = bits & 0x7FFFU;
-  if (rest >= 0x7C00U) return std::bit_cast<float>(sign | 0x7F800000U | ((rest & 0x3FFU) << 13));
-  const float scaled = std::bit_cast<float>(rest << 13) * 0x1p112F;
-  return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
+  const uint32_t rest = uint32_t{bits & 0x7FFFU} << 13;
+  const uint32_t subnormal = rest < (1U << 23);
+  const uint32_t special = rest >= (31U << 23);
+  const auto lent = std::bit_cast<float>(subnormal * (113U << 23));
+  const float magnitude = std::bit_cast<float>(rest + ((112U + subnormal) << 23)) - lent;
+  return std::bit_cast<float>(sign | (special * 0x7F800000U) | std::bit_cast<uint32_t>(magnitude));
 }
 
 // To the nearest, ties to even; a NaN stays one.
 uint16_t ToBFloat16(float value) {
   const auto bits = std::bit_cast<uint32_t>(value);
-  if ((bits & 0x7FFFFFFFU) > 0x7F800000U) return static_cast<uint16_t>((bits >> 16) | 0x40U);
-  return static_cast<uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
+  const uint32_t rounded = bits + 0x7FFFU + ((bits >> 16) & 1U);
+  const bool nan = (bits & 0x7FFFFFFFU) > 0x7F800000U;
+  return static_cast<uint16_t>((nan ? bits | 0x400000U : rounded) >> 16);
 }
 
-float ReadElement(const std::byte* data, DType dtype, int64_t index) {
-  if (dtype == DType::kFloat32) {
-    float value;
-    std::memcpy(&value, data + index * 4, 4);
-    return value;
-  }
-  uint16_t bits;
-  std::memcpy(&bits, data + index * 2, 2);
-  return dtype == DType::kBFloat16 ? FromBFloat16(bits) : FromFloat16(bits);
-}
+uint16_t Float16ToBFloat16(uint16_t bits) { return ToBFloat16(FromFloat16(bits)); }
 
-void ConvertBlock(const TensorView& tensor, int64_t begin, int64_t count, DType dtype,
-                  std::byte* out) {
+// One loop for each conversion, free of branches, so that it is made of vector instructions.
+template <typename From, auto kConvert>
+void ConvertAll(const std::byte* from, int64_t count, std::byte* to) {
   for (int64_t i = 0; i < count; ++i) {
-    const float value = ReadElement(tensor.data, tensor.dtype, begin + i);
-    if (dtype == DType::kFloat32) {
-      std::memcpy(out + i * 4, &value, 4);
-    } else {
-      const uint16_t bits = ToBFloat16(value);
-      std::memcpy(out + i * 2, &bits, 2);
-    }
+    From value;
+    std::memcpy(&value, from + i * sizeof(value), sizeof(value));
+    const auto converted = kConvert(value);
+    std::memcpy(to + i * sizeof(converted), &converted, sizeof(converted));
+  }
+}
+
+// `from` and `to` are two types, `to` one that weights are kept in.
+void Convert(DType from, const std::byte* data, int64_t count, DType to, std::byte* out) {
+  if (to == DType::kFloat32) {
+    (from == DType::kBFloat16 ? ConvertAll<uint16_t, FromBFloat16>
+                              : ConvertAll<uint16_t, FromFloat16>)(data, count, out);
+  } else {
+    (from == DType::kFloat32 ? ConvertAll<float, ToBFloat16>
+                             : ConvertAll<uint16_t, Float16ToBFloat16>)(data, count, out);
   }
 }
 
@@ -75,7 +79,6 @@ absl::StatusOr<DeviceBuffer> WeightLoader::Load(const std::vector<WeightPart>& p
   for (const TensorView& tensor : tensors) {
     Upload(tensor, dtype, to);
     to += tensor.elements() * DTypeBytes(dtype);
-    checkpoint_->Release(tensor);
   }
   loaded_elements_ += elements;
   loaded_bytes_ += buffer.bytes();
@@ -83,15 +86,20 @@ absl::StatusOr<DeviceBuffer> WeightLoader::Load(const std::vector<WeightPart>& p
 }
 
 void WeightLoader::Upload(const TensorView& tensor, DType dtype, std::byte* to) {
-  if (tensor.dtype == dtype) {
-    device_->Upload(to, tensor.data, tensor.bytes);
-    return;
-  }
-  block_.resize(kBlockElements * 4);
   for (int64_t begin = 0; begin < tensor.elements(); begin += kBlockElements) {
     const int64_t count = std::min(kBlockElements, tensor.elements() - begin);
-    ConvertBlock(tensor, begin, count, dtype, block_.data());
-    device_->Upload(to + begin * DTypeBytes(dtype), block_.data(), count * DTypeBytes(dtype));
+    const TensorView block = {.dtype = tensor.dtype,
+                              .shape = {count},
+                              .data = tensor.data + begin * DTypeBytes(tensor.dtype),
+                              .bytes = count * DTypeBytes(tensor.dtype)};
+    const std::byte* converted = block.data;
+    if (tensor.dtype != dtype) {
+      block_.resize(kBlockElements * 4);
+      Convert(block.dtype, block.data, count, dtype, block_.data());
+      converted = block_.data();
+    }
+    device_->Upload(to + begin * DTypeBytes(dtype), converted, count * DTypeBytes(dtype));
+    checkpoint_->Release(block);
   }
 }
 

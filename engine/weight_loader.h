@@ -18,7 +18,7 @@ struct WeightPart {
   std::vector<int64_t> shape;
 };
 
-// The host holds one tensor's pages at a time: they are released as soon as they are uploaded.
+// The host holds a few MiB of the file at a time: pages are released as soon as they are uploaded.
 class WeightLoader {
  public:
   // All outlive the loader. Matrices become `matrix_dtype`: float32 or bfloat16.

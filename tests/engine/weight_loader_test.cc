@@ -1,0 +1,97 @@
+#include "engine/weight_loader.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/engine/safetensors_writer.h"
+
+namespace sluice {
+namespace {
+
+// Elements beyond one block of conversion, so that there is a block that is not full.
+constexpr int64_t kMany = (int64_t{1} << 20) + 3;
+
+template <typename T>
+std::string BytesOf(const std::vector<T>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
+}
+
+class WeightLoaderTest : public testing::Test {
+ protected:
+  // What a matrix of this content is on a device that computes with `dtype`.
+  template <typename T>
+  std::vector<T> Load(const WrittenTensor& tensor, DType dtype) {
+    scratch_.Write("model.safetensors", SafetensorsBytes({tensor}));
+    const auto checkpoint = Checkpoint::Open(scratch_.path()).value();
+    WeightLoader loader(checkpoint.get(), device_.get(), dtype);
+    const auto buffer = loader.Matrix({{tensor.name, tensor.shape}});
+    EXPECT_TRUE(buffer.ok()) << buffer.status();
+    std::vector<T> values(buffer->bytes() / sizeof(T));
+    device_->Download(values.data(), buffer->data(), buffer->bytes());
+    EXPECT_EQ(loader.loaded_bytes(), buffer->bytes());
+    return values;
+  }
+
+  ScratchDirectory scratch_;
+  std::unique_ptr<Device> device_ = CreateCpuDevice(1);
+};
+
+TEST_F(WeightLoaderTest, ReadsEveryFloat16Exactly) {
+  std::vector<uint16_t> halves(1 << 16);
+  for (size_t bits = 0; bits < halves.size(); ++bits) halves[bits] = static_cast<uint16_t>(bits);
+  const auto floats = Load<float>({"w", "F16", {256, 256}, BytesOf(halves)}, DType::kFloat32);
+  ASSERT_EQ(floats.size(), halves.size());
+  for (size_t bits = 0; bits < halves.size(); ++bits) {
+    const auto exponent = static_cast<int>(bits >> 10 & 31);
+    const auto fraction = static_cast<double>(bits & 1023);
+    double magnitude =
+        exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
+    if (exponent == 31) magnitude = fraction == 0 ? HUGE_VAL : NAN;
+    const double expected = bits < 0x8000 ? magnitude : -magnitude;
+    if (std::isnan(expected)) {
+      EXPECT_TRUE(std::isnan(floats[bits])) << bits;
+    } else {
+      EXPECT_EQ(floats[bits], expected) << bits;
+      EXPECT_EQ(std::signbit(floats[bits]), bits >= 0x8000) << bits;
+    }
+  }
+}
+
+TEST_F(WeightLoaderTest, RoundsToTheNearestBFloat16AndTiesToEven) {
+  const std::vector<uint32_t> bits = {0x3F800000, 0x3F808000, 0x3F808001, 0x3F818000,
+                                      0xBF807FFF, 0x7F7FFFFF, 0x7F800000, 0x00000001};
+  const std::vector<uint16_t> expected = {0x3F80, 0x3F80, 0x3F81, 0x3F82,
+                                          0xBF80, 0x7F80, 0x7F80, 0x0000};
+  EXPECT_EQ(Load<uint16_t>({"w", "F32", {8}, BytesOf(bits)}, DType::kBFloat16), expected);
+  // A NaN whose highest bits alone would be an infinity.
+  const std::vector<uint32_t> nan = {0x7F800001, 0xFFFFFFFF};
+  for (const uint16_t half : Load<uint16_t>({"w", "F32", {2}, BytesOf(nan)}, DType::kBFloat16)) {
+    EXPECT_TRUE(std::isnan(std::bit_cast<float>(uint32_t{half} << 16))) << half;
+  }
+  const std::vector<uint16_t> halves = {0x3C00, 0x0001, 0xFBFF};  // 1, 2^-24, -65504
+  EXPECT_EQ(Load<uint16_t>({"w", "F16", {3}, BytesOf(halves)}, DType::kBFloat16),
+            (std::vector<uint16_t>{0x3F80, 0x3380, 0xC780}));
+}
+
+TEST_F(WeightLoaderTest, CopiesBlockByBlock) {
+  std::vector<float> floats(kMany);
+  std::vector<uint16_t> brains(kMany);
+  for (int64_t i = 0; i < kMany; ++i) {
+    brains[i] = static_cast<uint16_t>(0x3F00 + i % 251);
+    floats[i] = std::bit_cast<float>(uint32_t{brains[i]} << 16);
+  }
+  const WrittenTensor as_float = {"w", "F32", {kMany}, BytesOf(floats)};
+  const WrittenTensor as_brain = {"w", "BF16", {kMany}, BytesOf(brains)};
+  EXPECT_EQ(Load<float>(as_float, DType::kFloat32), floats);
+  EXPECT_EQ(Load<float>(as_brain, DType::kFloat32), floats);
+  EXPECT_EQ(Load<uint16_t>(as_float, DType::kBFloat16), brains);
+  EXPECT_EQ(Load<uint16_t>(as_brain, DType::kBFloat16), brains);
+}
+
+}  // namespace
+}  // namespace sluice
