@@ -12,7 +12,7 @@ double SecondsBetween(absl::Time from, absl::Time to) {
 }
 
 // The prompt's tokens that become part of the output with positions [begin, end) processed.
-void EchoPrompt(Sequence* sequence, int32_t begin, int32_t end, absl::Span<TokenResult> results,
+void EchoPrompt(Sequence* sequence, int32_t begin, int32_t end, absl::Span<TokenResult> scored,
                 Output* output) {
   if (begin == 0) {
     output->text += std::exchange(sequence->prompt_text, "");
@@ -20,9 +20,7 @@ void EchoPrompt(Sequence* sequence, int32_t begin, int32_t end, absl::Span<Token
     output->tokens.push_back({sequence->tokens[0], {}, {}});
   }
   if (sequence->scores_prompt()) {
-    for (TokenResult& result : results) {
-      if (!result.drawn) output->tokens.push_back(std::move(result.token));
-    }
+    for (TokenResult& result : scored) output->tokens.push_back(std::move(result.token));
     return;
   }
   for (int32_t i = begin; i < std::min(end, sequence->prompt_length - 1); ++i) {
@@ -47,22 +45,23 @@ std::optional<Finish> TakeToken(Sequence* sequence, int32_t token, std::string* 
 
 }  // namespace
 
-Delivery Advance(Sequence* sequence, int32_t processed, absl::Span<TokenResult> results) {
+Delivery Advance(Sequence* sequence, int32_t processed, absl::Span<TokenResult> scored,
+                 absl::Span<TokenResult> drawn) {
   Delivery delivery;
   const int32_t begin = sequence->processed;
   const bool was_prefilling = sequence->prefilling();
   sequence->processed += processed;
   if (was_prefilling && (sequence->echo || sequence->kind == RequestKind::kScore)) {
-    EchoPrompt(sequence, begin, sequence->processed, results, &delivery.output);
+    EchoPrompt(sequence, begin, sequence->processed, scored, &delivery.output);
   }
   if (sequence->kind == RequestKind::kScore && !sequence->prefilling()) {
     delivery.finish = Finish{FinishReason::kLength, {}, {}};
     return delivery;
   }
-  if (!results.empty() && results.back().drawn) {
-    const int32_t token = results.back().token.token;
+  if (!drawn.empty()) {
+    const int32_t token = drawn.front().token.token;
     sequence->tokens.push_back(token);
-    delivery.output.tokens.push_back(std::move(results.back().token));
+    delivery.output.tokens.push_back(std::move(drawn.front().token));
     delivery.finish = TakeToken(sequence, token, &delivery.output.text);
   }
   return delivery;

@@ -24,9 +24,11 @@ struct Delivery {
   std::optional<Finish> finish;
 };
 
-// Moves `sequence` on by a step that processed `processed` of its tokens and yielded `results`, all
-// its own, in order. The clock is the caller's.
-Delivery Advance(Sequence* sequence, int32_t processed, absl::Span<TokenResult> results);
+// Moves `sequence` on by a step that processed `processed` of its tokens, and takes what the step
+// found out about it: `scored` tokens of its prompt, in order, and at most one that was `drawn`.
+// The clock is the caller's.
+Delivery Advance(Sequence* sequence, int32_t processed, absl::Span<TokenResult> scored,
+                 absl::Span<TokenResult> drawn);
 
 // The record of a sequence that ended at `now`.
 Outcome MakeOutcome(const Sequence& sequence, const Finish& finish, absl::Status status,

@@ -4,10 +4,8 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <mutex>
 #include <thread>
-#include <unordered_map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -36,8 +34,9 @@ class EngineThread : public Engine {
       const std::lock_guard<std::mutex> lock(mutex_);
       draining_ = true;
       stopping_ = true;
+      poked_ = true;
     }
-    wake_.notify_all();
+    wake_.notify_one();
     if (thread_.joinable()) thread_.join();
   }
 
@@ -56,16 +55,16 @@ class EngineThread : public Engine {
 
  private:
   absl::Status Accept(Request request, std::shared_ptr<Sink> sink, Outcome* record);
-  bool TakePlace();
+  absl::Status TakePlace();
   void GiveBackPlace();
 
   // The engine thread.
   void Run();
   bool Await();
   void Step();
-  void Deliver(const StepPlan& plan, std::vector<TokenResult> results, absl::Time now);
-  void DeliverOne(Sequence* sequence, int32_t processed, absl::Span<TokenResult> results,
-                  absl::Time now);
+  void Deliver(const StepPlan& plan, StepResults results, absl::Time now);
+  void DeliverOne(Sequence* sequence, int32_t processed, absl::Span<TokenResult> scored,
+                  absl::Span<TokenResult> drawn, absl::Time now);
   void Stamp(Sequence* sequence, absl::Time now);
   void End(std::unique_ptr<Sequence> sequence, const Finish& finish, absl::Status status,
            absl::Time now);
@@ -83,9 +82,9 @@ class EngineThread : public Engine {
   std::condition_variable wake_;                  // the engine thread waits on it
   std::condition_variable idle_;                  // FinishDraining waits on it
   std::vector<std::unique_ptr<Sequence>> inbox_;  // guarded by mutex_
-  bool poked_ = false;                            // guarded by mutex_
-  bool draining_ = false;                         // guarded by mutex_
-  bool cancel_all_ = false;  // guarded by mutex_: end what is left as cancelled
+  bool poked_ = false;       // guarded by mutex_: there is something new to look at
+  bool draining_ = false;    // guarded by mutex_
+  bool cancel_all_ = false;  // guarded by mutex_: end as cancelled what there is and what comes
   bool stopping_ = false;    // guarded by mutex_
   int32_t in_flight_ = 0;    // guarded by mutex_: accepted and not yet ended
 
@@ -138,12 +137,8 @@ absl::Status EngineThread::Accept(Request request, std::shared_ptr<Sink> sink, O
   if (request.deadline <= arrived) {
     return absl::DeadlineExceededError("the deadline had passed when the request arrived");
   }
-  // The place comes first: a full server refuses without reading the prompt.
-  if (!TakePlace()) {
-    return absl::ResourceExhaustedError(absl::StrCat("the server is full: ", info_.state_slots,
-                                                     " requests may run and ", info_.max_waiting,
-                                                     " may wait; try again later"));
-  }
+  // The place comes first: a server that is full or draining refuses without reading the prompt.
+  SLUICE_RETURN_IF_ERROR(TakePlace());
   absl::StatusOr<std::unique_ptr<Sequence>> sequence = MakeSequence(
       std::move(request), limits_, runtime_.model->config().generation, *runtime_.tokenizer);
   if (!sequence.ok()) {
@@ -154,23 +149,23 @@ absl::Status EngineThread::Accept(Request request, std::shared_ptr<Sink> sink, O
   (*sequence)->arrived = arrived;
   record->request_id = (*sequence)->id;
   record->prompt_tokens = (*sequence)->prompt_length;
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (!draining_) {
-      inbox_.push_back(*std::move(sequence));
-      wake_.notify_one();
-      return absl::OkStatus();
-    }
-  }
-  GiveBackPlace();
-  return absl::UnavailableError("the server is draining; try another replica");
+  const std::lock_guard<std::mutex> lock(mutex_);
+  inbox_.push_back(*std::move(sequence));
+  poked_ = true;
+  wake_.notify_one();
+  return absl::OkStatus();
 }
 
-bool EngineThread::TakePlace() {
+absl::Status EngineThread::TakePlace() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (in_flight_ >= info_.state_slots + info_.max_waiting) return false;
+  if (draining_) return absl::UnavailableError("the server is draining; try another replica");
+  if (in_flight_ >= info_.state_slots + info_.max_waiting) {
+    return absl::ResourceExhaustedError(absl::StrCat("the server is full: ", info_.state_slots,
+                                                     " requests may run and ", info_.max_waiting,
+                                                     " may wait; try again later"));
+  }
   ++in_flight_;
-  return true;
+  return absl::OkStatus();
 }
 
 void EngineThread::GiveBackPlace() {
@@ -196,6 +191,7 @@ bool EngineThread::FinishDraining(absl::Time deadline) {
   const auto ended = [this] { return in_flight_ == 0; };
   if (idle_.wait_until(lock, absl::ToChronoTime(deadline), ended)) return true;
   cancel_all_ = true;
+  poked_ = true;
   wake_.notify_one();
   idle_.wait(lock, ended);
   return false;
@@ -227,16 +223,15 @@ void EngineThread::Run() {
 bool EngineThread::Await() {
   std::unique_lock<std::mutex> lock(mutex_);
   const bool nothing_at_all = scheduler_->running() + scheduler_->waiting() == 0;
-  const auto called = [this] { return stopping_ || poked_ || cancel_all_ || !inbox_.empty(); };
   if (nothing_at_all) {
     SLUICE_CHECK(runtime_.pool->Intact(0));
-    wake_.wait(lock, called);
+    wake_.wait(lock, [this] { return poked_; });
   }
   poked_ = false;
   for (auto& sequence : inbox_) scheduler_->Add(std::move(sequence));
   inbox_.clear();
   if (stopping_) return false;
-  const bool cancel_all = std::exchange(cancel_all_, false);
+  const bool cancel_all = cancel_all_;
   lock.unlock();
   if (cancel_all) EndAll(absl::OkStatus());
   return true;
@@ -253,42 +248,49 @@ void EngineThread::Step() {
   for (const Sequence* sequence : plan.admitted) runtime_.runner->Admit(*sequence);
   if (plan.empty()) {
     std::unique_lock<std::mutex> lock(mutex_);
-    const auto called = [this] { return stopping_ || poked_ || cancel_all_ || !inbox_.empty(); };
-    if (scheduler_->running() > 0) wake_.wait_for(lock, kIdlePoll, called);
+    if (scheduler_->running() > 0) wake_.wait_for(lock, kIdlePoll, [this] { return poked_; });
     return;
   }
   for (const PrefillPart& part : plan.prefill) {
     part.sequence->planned = std::min(part.sequence->planned, now);
   }
   step_started_ns_ = start.time_since_epoch().count();
-  std::vector<TokenResult> results = runtime_.runner->Run(plan);
+  StepResults results = runtime_.runner->Run(plan);
   StepRecord record;
   record.decode_rows = static_cast<int32_t>(plan.decode.size());
   for (const PrefillPart& part : plan.prefill) record.prefill_rows += part.length;
-  for (const TokenResult& result : results) record.output_tokens += result.drawn ? 1 : 0;
+  record.output_tokens = static_cast<int32_t>(results.drawn.size());
   Deliver(plan, std::move(results), absl::Now());
   step_started_ns_ = 0;
   record.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   if (observer_ != nullptr) observer_->OnStep(record);
 }
 
-void EngineThread::Deliver(const StepPlan& plan, std::vector<TokenResult> results, absl::Time now) {
-  std::unordered_map<Sequence*, std::vector<TokenResult>> by_sequence;
-  for (TokenResult& result : results) {
-    by_sequence[result.sequence].push_back(std::move(result));
-  }
+// Splits off the front of `rest` what is about `sequence`.
+absl::Span<TokenResult> TakeOf(const Sequence* sequence, absl::Span<TokenResult>* rest) {
+  size_t count = 0;
+  while (count < rest->size() && (*rest)[count].sequence == sequence) ++count;
+  const absl::Span<TokenResult> taken = rest->first(count);
+  rest->remove_prefix(count);
+  return taken;
+}
+
+void EngineThread::Deliver(const StepPlan& plan, StepResults results, absl::Time now) {
+  absl::Span<TokenResult> scored = absl::MakeSpan(results.scored);
+  absl::Span<TokenResult> drawn = absl::MakeSpan(results.drawn);
   for (Sequence* sequence : plan.decode) {
-    DeliverOne(sequence, 1, absl::MakeSpan(by_sequence[sequence]), now);
+    DeliverOne(sequence, 1, {}, TakeOf(sequence, &drawn), now);
   }
   for (const PrefillPart& part : plan.prefill) {
-    DeliverOne(part.sequence, part.length, absl::MakeSpan(by_sequence[part.sequence]), now);
+    const absl::Span<TokenResult> part_scored = TakeOf(part.sequence, &scored);
+    DeliverOne(part.sequence, part.length, part_scored, TakeOf(part.sequence, &drawn), now);
   }
 }
 
-void EngineThread::DeliverOne(Sequence* sequence, int32_t processed,
-                              absl::Span<TokenResult> results, absl::Time now) {
-  if (!results.empty() && results.back().drawn) Stamp(sequence, now);
-  Delivery delivery = Advance(sequence, processed, results);
+void EngineThread::DeliverOne(Sequence* sequence, int32_t processed, absl::Span<TokenResult> scored,
+                              absl::Span<TokenResult> drawn, absl::Time now) {
+  if (!drawn.empty()) Stamp(sequence, now);
+  Delivery delivery = Advance(sequence, processed, scored, drawn);
   if (!delivery.output.tokens.empty() || !delivery.output.text.empty()) {
     sequence->sink->OnOutput(std::move(delivery.output));
   }

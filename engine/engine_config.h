@@ -18,13 +18,14 @@ struct EngineConfig {
   std::string dtype = "auto";   // of weights: auto (bfloat16), bfloat16 or float32
   int32_t threads = 0;          // CPU threads, 1..1024; 0: as many as there are
   int32_t state_slots = 0;  // requests that run at once, 1..4096; 0: 64 on the CPU, 256 on a GPU,
-                            // or fewer if they do not fit
+                            // or as many as fit
   int32_t max_waiting = 1024;                 // requests that wait for a slot, 0..1,000,000
   int32_t max_prompt_tokens = 65536;          // 1..16,777,216
   int32_t max_output_tokens = 65536;          // 1..16,777,216
   int64_t max_text_bytes = int64_t{1} << 20;  // 1..1 GiB
-  int32_t max_step_tokens =
-      0;  // prompt and decode tokens a step, 64..65536; 0: 2048 on the CPU, 8192 on a GPU
+  // Prompt and decode tokens of a step, 65..65536 and at least state_slots + 64; 0: 512 on the CPU,
+  // 4096 on a GPU, or what the slots need if that is more.
+  int32_t max_step_tokens = 0;
   double memory_fraction = 0.9;  // of the device's free memory that may be taken, (0, 1]
   absl::Duration stall_limit = absl::Seconds(60);  // how long a client may leave its stream unread
 };

@@ -42,7 +42,7 @@ absl::StatusOr<std::unique_ptr<Device>> OpenDevice(const EngineConfig& config) {
   return device;
 }
 
-// What is to be decided about memory, and the facts it rests on.
+// What is decided about memory.
 struct MemoryPlan {
   int32_t step_tokens;
   int32_t slots;
@@ -52,8 +52,11 @@ absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const Model& m
                                       const Device& device, int64_t free_at_start) {
   const bool cuda = device.kind() == DeviceKind::kCuda;
   MemoryPlan plan;
-  plan.step_tokens = config.max_step_tokens > 0 ? config.max_step_tokens
-                                                : (cuda ? kCudaStepTokens : kCpuStepTokens);
+  plan.step_tokens = config.max_step_tokens;
+  if (plan.step_tokens == 0) {
+    plan.step_tokens =
+        std::max(cuda ? kCudaStepTokens : kCpuStepTokens, config.state_slots + kChunk);
+  }
   const int32_t most = plan.step_tokens - kChunk;
   const int32_t asked =
       config.state_slots > 0 ? config.state_slots : std::min(cuda ? kCudaSlots : kCpuSlots, most);
@@ -69,15 +72,13 @@ absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const Model& m
     return model.weight_bytes() + StepRunner::MemoryBytes(model, plan.step_tokens, slots) +
            slots * slot_bytes;
   };
-  for (plan.slots = asked; plan.slots > 0 && needed(plan.slots) > limit;) {
-    plan.slots = config.state_slots > 0 ? 0 : plan.slots / 2;
-  }
-  if (plan.slots > 0) return plan;
   const int32_t least = config.state_slots > 0 ? asked : 1;
+  for (plan.slots = asked; plan.slots >= least; --plan.slots) {
+    if (needed(plan.slots) <= limit) return plan;
+  }
   return absl::ResourceExhaustedError(absl::StrFormat(
-      "not enough memory for %d state slot%s: %d bytes are needed (weights %d, buffers for steps "
-      "of "
-      "%d tokens %d, states %d); %s had %d bytes free, of which %g may be taken: %d",
+      "not enough memory for %d state slot%s: %d bytes are needed (weights %d, buffers for "
+      "steps of %d tokens %d, states %d); %s had %d bytes free, of which %g may be taken: %d",
       least, least == 1 ? "" : "s", needed(least), model.weight_bytes(), plan.step_tokens,
       StepRunner::MemoryBytes(model, plan.step_tokens, least), least * slot_bytes,
       device.Description(), free_at_start, config.memory_fraction, limit));
@@ -166,7 +167,7 @@ absl::StatusOr<Runtime> LoadRuntime(const EngineConfig& config,
     progress(absl::StrCat("state pool: ", plan.slots, " slots of ", runtime.pool->slot_bytes(),
                           " bytes"));
   }
-  runtime.runner->WarmUp();
+  SLUICE_RETURN_IF_ERROR(runtime.runner->WarmUp());
   runtime.info = DescribeEngine(config, runtime, plan.step_tokens);
   return runtime;
 }

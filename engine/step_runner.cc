@@ -1,6 +1,7 @@
 #include "engine/step_runner.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -72,13 +73,13 @@ void StepRunner::Admit(const Sequence& sequence) {
   device_->Zero(counts_.as<uint32_t>() + sequence.slot * vocab, vocab * 4);
 }
 
-std::vector<TokenResult> StepRunner::Run(const StepPlan& plan) {
+StepResults StepRunner::Run(const StepPlan& plan) {
   std::vector<LogitRow> rows;
   std::vector<LogitRow> targets;
   const Batch batch = MakeBatch(plan, &rows, &targets);
   Forward(batch, CountSlots(plan, batch));
-  std::vector<TokenResult> results;
-  // Prompt tokens before drawn ones, so that a sequence's results come in order.
+  StepResults results;
+  // Rows to draw come last in a block: see RunLogits.
   rows.insert(rows.begin(), targets.begin(), targets.end());
   const absl::Span<const LogitRow> all = rows;
   for (size_t begin = 0; begin < all.size(); begin += kLogitRows) {
@@ -148,7 +149,7 @@ void StepRunner::Forward(const Batch& batch, const std::vector<int32_t>& count_s
 
 // Rows to draw come last in a block: their tokens become the targets of their own
 // log-probabilities.
-void StepRunner::RunLogits(absl::Span<const LogitRow> rows, std::vector<TokenResult>* results) {
+void StepRunner::RunLogits(absl::Span<const LogitRow> rows, StepResults* results) {
   const int32_t vocab = model_->config().vocab_size;
   const auto count = static_cast<int32_t>(rows.size());
   OutputLayout layout = {count, 0, 0, false};
@@ -215,22 +216,22 @@ StepRunner::LogitInputs StepRunner::UploadLogitRows(absl::Span<const LogitRow> r
 }
 
 void StepRunner::Collect(absl::Span<const LogitRow> rows, const OutputLayout& layout, void* host,
-                         std::vector<TokenResult>* results) {
+                         StepResults* results) {
   for (int64_t r = 0; r < layout.rows; ++r) {
     const Sequence& sequence = *rows[r].sequence;
-    TokenResult result = {
-        rows[r].sequence, r >= layout.first_draw, {layout.tokens(host)[r], {}, {}}};
+    TokenResult result = {rows[r].sequence, {layout.tokens(host)[r], {}, {}}};
     if (sequence.logprobs) result.token.logprob = layout.logprob(host)[r];
     const int64_t top =
         sequence.logprobs ? std::min<int64_t>(sequence.top_logprobs, layout.top_n) : 0;
     for (int64_t n = r * layout.top_n; n < r * layout.top_n + top; ++n) {
       result.token.top.push_back({layout.top_tokens(host)[n], layout.top_logprobs(host)[n]});
     }
-    results->push_back(std::move(result));
+    (r < layout.first_draw ? results->scored : results->drawn).push_back(std::move(result));
   }
 }
 
-void StepRunner::WarmUp() {
+absl::Status StepRunner::WarmUp() {
+  std::vector<float> logits(model_->config().vocab_size);
   const int32_t slot = pool_->Acquire();
   const std::vector<int32_t> tokens(kChunk, 0);
   for (const int32_t length : {kChunk, 1}) {
@@ -246,6 +247,10 @@ void StepRunner::WarmUp() {
     const SampleParams* params = inputs_.Add(std::vector<SampleParams>(1));
     inputs_.Upload();
     model_->Logits(row, 1, logits_.as<float>());
+    device_->Download(logits.data(), logits_.data(), static_cast<int64_t>(logits.size()) * 4);
+    if (!std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); })) {
+      return absl::InvalidArgumentError("checkpoint: its weights make logits that are not finite");
+    }
     device_->Sample({.rows = 1,
                      .vocab = model_->config().vocab_size,
                      .logits = logits_.as<float>(),
@@ -257,6 +262,7 @@ void StepRunner::WarmUp() {
   }
   device_->Synchronize();
   pool_->Release(slot);
+  return absl::OkStatus();
 }
 
 }  // namespace sluice

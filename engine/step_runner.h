@@ -23,8 +23,12 @@ namespace sluice {
 // What became known of one token.
 struct TokenResult {
   Sequence* sequence;
-  bool drawn;  // a new token; else one of the prompt's, with its log-probability
   OutputToken token;
+};
+
+struct StepResults {
+  std::vector<TokenResult> scored;  // prompt tokens, in the order of the plan's prefill parts
+  std::vector<TokenResult> drawn;   // new tokens, of decode rows and then of prefill parts
 };
 
 class StepRunner {
@@ -39,13 +43,12 @@ class StepRunner {
   // Makes a slot ready for a sequence that was just given it.
   void Admit(const Sequence& sequence);
 
-  // Runs the step and waits for it. Results of one sequence come in the order of its positions, a
-  // drawn token last. Does not change the sequences.
-  std::vector<TokenResult> Run(const StepPlan& plan);
+  // Runs the step and waits for it. Does not change the sequences.
+  StepResults Run(const StepPlan& plan);
 
   // Runs one small prefill and one decode row, so that the first request pays for no lazy
-  // initialisation.
-  void WarmUp();
+  // initialisation. InvalidArgument if the weights make logits that are not finite.
+  absl::Status WarmUp();
 
  private:
   // A batch row whose logits are needed: to draw (target -1), or for the log-probability of
@@ -84,10 +87,10 @@ class StepRunner {
                   std::vector<LogitRow>* targets) const;
   void Forward(const Batch& batch, const std::vector<int32_t>& count_slots);
   std::vector<int32_t> CountSlots(const StepPlan& plan, const Batch& batch) const;
-  void RunLogits(absl::Span<const LogitRow> rows, std::vector<TokenResult>* results);
+  void RunLogits(absl::Span<const LogitRow> rows, StepResults* results);
   LogitInputs UploadLogitRows(absl::Span<const LogitRow> rows, int32_t first_draw);
   static void Collect(absl::Span<const LogitRow> rows, const OutputLayout& layout, void* host,
-                      std::vector<TokenResult>* results);
+                      StepResults* results);
 
   Device* device_;
   Model* model_;

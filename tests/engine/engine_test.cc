@@ -1,12 +1,12 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
-#include <fstream>
 #include <memory>
+#include <mutex>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -22,18 +22,6 @@ namespace {
 using testing::HasSubstr;
 
 std::string DeviceFlag(DeviceKind kind) { return kind == DeviceKind::kCuda ? "cuda" : "cpu"; }
-
-EngineConfig TinyConfig(const std::filesystem::path& model) {
-  EngineConfig config;
-  config.model_dir = model;
-  config.device = "cpu";
-  config.dtype = "float32";
-  config.threads = 2;
-  config.state_slots = 8;
-  config.max_waiting = 64;
-  config.max_step_tokens = 256;
-  return config;
-}
 
 Request Prompt(const std::string& text, int64_t max_tokens, float temperature = 0) {
   Request request;
@@ -237,6 +225,96 @@ TEST_P(EngineTest, PenaltiesSeePromptAndOutput) {
   EXPECT_GE(std::count(ids.begin(), ids.end(), 'y'), 3);
 }
 
+TEST_P(EngineTest, PenaltiesForgetWhoHadTheSlotBefore) {
+  EngineConfig config = TinyConfig(model_.path());
+  config.state_slots = 1;
+  auto engine = Open(config);
+  Request request = Prompt("xxxx", 3);
+  request.sampling.logit_bias = {{'x', 50.0F}, {'y', 45.0F}};
+  request.sampling.repetition_penalty = 10.0F;
+  const std::vector<int32_t> ids = Finish(engine.get(), request)->ids();
+  request.text = "zzzz";
+  EXPECT_EQ(Finish(engine.get(), request)->ids()[0], 'x');
+  request.text = "xxxx";
+  EXPECT_EQ(Finish(engine.get(), request)->ids(), ids);
+}
+
+TEST_P(EngineTest, ASeedDecidesTheDraws) {
+  auto engine = Open();
+  Request request = Prompt("Hello", 30, 1.0F);
+  const std::vector<int32_t> ids = Finish(engine.get(), request)->ids();
+  EXPECT_EQ(Finish(engine.get(), request)->ids(), ids);
+  request.sampling.seed = 8;
+  EXPECT_NE(Finish(engine.get(), request)->ids(), ids);
+}
+
+TEST_P(EngineTest, ScoresASingleTokenByNothing) {
+  auto engine = Open();
+  Request request;
+  request.kind = RequestKind::kScore;
+  request.token_ids = {'a'};
+  request.top_logprobs = 20;
+  auto sink = Start(engine.get(), request);
+  const Outcome outcome = sink->Wait();
+  EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(outcome.output_tokens, 0);
+  EXPECT_EQ(outcome.first_token_seconds, 0);
+  EXPECT_GT(outcome.prefill_seconds, 0);
+  ASSERT_EQ(sink->tokens().size(), 1);
+  EXPECT_FALSE(sink->tokens()[0].logprob.has_value());
+  EXPECT_TRUE(sink->tokens()[0].top.empty());
+}
+
+// Adds up what an engine tells.
+class CountingObserver : public EngineObserver {
+ public:
+  void OnStep(const StepRecord& record) override {
+    prefill_rows += record.prefill_rows;
+    output_tokens += record.output_tokens;
+  }
+  void OnFirstToken(double /*seconds*/) override { ++first_tokens; }
+  void OnNextToken(double /*seconds*/) override { ++next_tokens; }
+  void OnDone(const Outcome& outcome) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    codes_.push_back(outcome.status.code());
+  }
+  std::vector<absl::StatusCode> codes() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return codes_;
+  }
+
+  std::atomic<int32_t> prefill_rows{0};
+  std::atomic<int32_t> output_tokens{0};
+  std::atomic<int32_t> first_tokens{0};
+  std::atomic<int32_t> next_tokens{0};
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<absl::StatusCode> codes_;
+};
+
+TEST_P(EngineTest, TellsItsObserverOfEveryRequestOnce) {
+  CountingObserver observer;
+  EngineConfig config = TinyConfig(model_.path());
+  config.device = DeviceFlag(GetParam());
+  {
+    auto engine = *Engine::Create(config, &observer, nullptr);
+    Finish(engine.get(), Prompt(LongText(300), 10));
+    const absl::Status refused =
+        engine->Submit(Prompt("Hello", 0), std::make_shared<RecordingSink>());
+    EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_TRUE(engine->FinishDraining(absl::Now() + absl::Seconds(10)));
+    EXPECT_FALSE(engine->Submit(Prompt("Hello", 5), std::make_shared<RecordingSink>()).ok());
+  }
+  EXPECT_EQ(observer.codes(), (std::vector<absl::StatusCode>{absl::StatusCode::kOk,
+                                                             absl::StatusCode::kInvalidArgument,
+                                                             absl::StatusCode::kUnavailable}));
+  EXPECT_EQ(observer.prefill_rows, 300);
+  EXPECT_EQ(observer.output_tokens, 10);
+  EXPECT_EQ(observer.first_tokens, 1);
+  EXPECT_EQ(observer.next_tokens, 9);
+}
+
 TEST_P(EngineTest, CancellationsLeakNoSlot) {
   auto engine = Open();
   std::vector<std::shared_ptr<RecordingSink>> sinks;
@@ -309,6 +387,34 @@ TEST_P(EngineTest, EndsASinkThatStaysBacklogged) {
   EXPECT_EQ(sink->Wait().status.code(), absl::StatusCode::kResourceExhausted);
 }
 
+TEST_P(EngineTest, EndsWhoWaitsPastTheDeadlineBehindASinkThatDoesNotRead) {
+  EngineConfig config = TinyConfig(model_.path());
+  config.state_slots = 1;
+  auto engine = Open(config);
+  auto slow = Start(engine.get(), Prompt("Hello", 50000));
+  ASSERT_TRUE(slow->WaitForTokens(1));
+  slow->SetState(SinkState::kBacklogged);
+  Request request = Prompt("World", 5);
+  request.deadline = absl::Now() + absl::Milliseconds(100);
+  auto waiting = Start(engine.get(), request);
+  const Outcome outcome = waiting->Wait();
+  EXPECT_EQ(outcome.status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_GE(outcome.queue_seconds, 0.09);
+  EXPECT_EQ(outcome.prefill_seconds, 0);
+}
+
+TEST_P(EngineTest, SaysThatItDrainsAlsoWhenItIsFull) {
+  EngineConfig config = TinyConfig(model_.path());
+  config.state_slots = 1;
+  config.max_waiting = 0;
+  auto engine = Open(config);
+  auto sink = Start(engine.get(), Prompt("Hello", 60000));
+  engine->StartDraining();
+  EXPECT_EQ(engine->Submit(Prompt("Hello", 5), std::make_shared<RecordingSink>()).code(),
+            absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(engine->FinishDraining(absl::Now()));
+}
+
 TEST_P(EngineTest, DrainsAndThenRefuses) {
   auto engine = Open();
   auto sink = Start(engine.get(), Prompt("Hello", 100));
@@ -337,105 +443,6 @@ TEST_P(EngineTest, StoppingEndsWhatRuns) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, EngineTest, testing::ValuesIn(DevicesUnderTest()), DeviceName);
-
-class LoadTest : public testing::Test {
- protected:
-  absl::Status Load(const EngineConfig& config) {
-    return Engine::Create(config, nullptr, nullptr).status();
-  }
-  absl::Status Load() { return Load(TinyConfig(model_.path())); }
-
-  TinyModel model_;
-};
-
-TEST_F(LoadTest, RefusesAnUnknownDirectory) {
-  const absl::Status status = Load(TinyConfig("/nowhere/at/all"));
-  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("/nowhere/at/all"));
-}
-
-TEST_F(LoadTest, RefusesAMissingTokenizer) {
-  std::filesystem::remove(model_.path() / "tokenizer.json");
-  const absl::Status status = Load();
-  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json"));
-}
-
-TEST_F(LoadTest, ServesTokenIdsWithoutATokenizerIfToldTo) {
-  std::filesystem::remove(model_.path() / "tokenizer.json");
-  EngineConfig config = TinyConfig(model_.path());
-  config.needs_tokenizer = false;
-  auto engine = Engine::Create(config, nullptr, nullptr);
-  ASSERT_TRUE(engine.ok()) << engine.status();
-  auto sink = std::make_shared<RecordingSink>();
-  const absl::Status status = (*engine)->Submit(Prompt("Hello", 5), sink);
-  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("no tokenizer.json"));
-  Request ids = Prompt("", 5);
-  ids.text.reset();
-  ids.token_ids = {1, 2, 3};
-  EXPECT_EQ(Finish(engine->get(), ids)->ids().size(), 5);
-}
-
-TEST_F(LoadTest, RefusesAMissingTensorAndAWrongShape) {
-  model_.directory().Write(
-      "model.safetensors",
-      SafetensorsBytes({Float32Tensor("model.norm.weight", {64}, std::vector<float>(64, 1.0F))}));
-  absl::Status status = Load();
-  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("model.embeddings.weight"));
-
-  model_.directory().Write("model.safetensors",
-                           SafetensorsBytes({Float32Tensor("model.embeddings.weight", {2, 3},
-                                                           std::vector<float>(6, 1.0F))}));
-  status = Load();
-  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("[2, 3]"));
-}
-
-TEST_F(LoadTest, RefusesTensorsThatItHasNoPlaceFor) {
-  // Without convolution the weights of one would be silently left out.
-  TinyModelOptions options;
-  options.use_short_conv = true;
-  const TinyModel with_conv(options);
-  std::filesystem::copy_file(with_conv.path() / "model.safetensors",
-                             model_.path() / "model.safetensors",
-                             std::filesystem::copy_options::overwrite_existing);
-  const absl::Status status = Load();
-  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("conv1d"));
-}
-
-TEST_F(LoadTest, SaysHowMuchMemoryOneSlotNeeds) {
-  EngineConfig config = TinyConfig(model_.path());
-  config.state_slots = 0;
-  config.memory_fraction = 1e-7;
-  const absl::Status status = Load(config);
-  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("not enough memory for 1 state slot: "));
-  EXPECT_THAT(std::string(status.message()), HasSubstr("bytes free"));
-}
-
-TEST_F(LoadTest, RefusesBadConfiguration) {
-  EngineConfig config = TinyConfig(model_.path());
-  config.device = "tpu";
-  EXPECT_THAT(std::string(Load(config).message()), HasSubstr("device is \"tpu\""));
-  config = TinyConfig(model_.path());
-  config.dtype = "int3";
-  EXPECT_THAT(std::string(Load(config).message()), HasSubstr("dtype is \"int3\""));
-  config = TinyConfig(model_.path());
-  config.state_slots = 5000;
-  EXPECT_THAT(std::string(Load(config).message()), HasSubstr("slots is 5000"));
-  config = TinyConfig(model_.path());
-  config.state_slots = 200;
-  EXPECT_THAT(std::string(Load(config).message()), HasSubstr("200 state slots need at least 264"));
-  config = TinyConfig(model_.path());
-  config.memory_fraction = 0;
-  EXPECT_THAT(std::string(Load(config).message()), HasSubstr("memory_fraction is 0"));
-  config = TinyConfig(model_.path());
-  config.device = "cuda:99";
-  EXPECT_EQ(Load(config).code(), absl::StatusCode::kFailedPrecondition);
-}
 
 }  // namespace
 }  // namespace sluice

@@ -71,6 +71,18 @@ std::string Utf8(uint32_t code_point) {
 
 }  // namespace
 
+EngineConfig TinyConfig(const std::filesystem::path& model) {
+  EngineConfig config;
+  config.model_dir = model;
+  config.device = "cpu";
+  config.dtype = "float32";
+  config.threads = 2;
+  config.state_slots = 8;
+  config.max_waiting = 64;
+  config.max_step_tokens = 256;
+  return config;
+}
+
 std::string ByteTokenizerJson() {
   std::string vocab;
   uint32_t next = 256;

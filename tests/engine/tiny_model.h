@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 
+#include "engine/engine_config.h"
 #include "tests/engine/safetensors_writer.h"
 
 namespace sluice {
@@ -34,6 +35,9 @@ class TinyModel {
  private:
   ScratchDirectory directory_;
 };
+
+// Serves such a model on the CPU in float32, with 8 slots and steps of 256 tokens.
+EngineConfig TinyConfig(const std::filesystem::path& model);
 
 // tokenizer.json of the byte-level tokenizer above.
 std::string ByteTokenizerJson();
