@@ -30,9 +30,10 @@ ABSL_FLAG(int32_t, max_waiting, 1024, "Requests that wait for a slot, 0 to 1,000
 ABSL_FLAG(int32_t, max_prompt_tokens, 65536, "Tokens of a prompt, 1 to 16,777,216.");
 ABSL_FLAG(int32_t, max_output_tokens, 65536, "Tokens that a request may ask for, 1 to 16,777,216.");
 ABSL_FLAG(int64_t, max_text_bytes, int64_t{1} << 20, "Bytes of a text, 1 to 1 GiB.");
-ABSL_FLAG(int32_t, max_step_tokens, 0,
-          "Tokens of a step, 65 to 65536 and at least 64 more than slots; 0: 512 on the CPU, 4096 on a "
-          "GPU, or what the slots need.");
+ABSL_FLAG(
+    int32_t, max_step_tokens, 0,
+    "Tokens of a step, 65 to 65536 and at least 64 more than slots; 0: 512 on the CPU, 4096 on a "
+    "GPU, or what the slots need.");
 ABSL_FLAG(double, memory_fraction, 0.9, "Of the device's free memory that may be taken, (0, 1].");
 ABSL_FLAG(int32_t, max_streams, 1024, "Concurrent calls of one connection, 1 to 1,000,000.");
 ABSL_FLAG(absl::Duration, keepalive, absl::Seconds(60),
