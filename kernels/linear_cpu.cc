@@ -19,8 +19,11 @@ namespace {
 
 // Rows that a product may have, so that few shapes serve any batch.
 constexpr int32_t kRowBlocks[] = {512, 256, 128, 64, 32, 16};
-// Outputs of one product: a multiple of this, but for the last piece.
+// Into how many pieces the outputs are cut, and how many outputs a piece has: a multiple of
+// kOutputGrain, but for the last.
+constexpr int64_t kPieces = 8;
 constexpr int64_t kOutputGrain = 64;
+constexpr int64_t kMaxPiece = 512;
 // A weight is widened in pieces that stay in the cache.
 constexpr int64_t kWidenedBytes = int64_t{1} << 20;
 
@@ -94,8 +97,8 @@ class LinearCpu::Products {
  public:
   explicit Products(ThreadPool& pool) : pool_(pool), scratch_(pool.threads()) {}
 
-  // A product whose number of rows is one of kRowBlocks, its outputs shared among the threads.
-  void RunBlock(const LinearArgs& args) {
+  // Products of `block` rows each, which make up all rows. A task is some outputs of one product.
+  void RunBlocks(const LinearArgs& args, int32_t block) {
     LinearArgs operands = args;  // as oneDNN takes them
     if (args.weight_dtype == DType::kBFloat16 && has_bfloat16_) {
       operands.x = RoundRows(args);
@@ -106,14 +109,19 @@ class LinearCpu::Products {
     const int64_t piece = PieceOf(args);
     const int64_t pieces = (args.out_dim + piece - 1) / piece;
     const int64_t last = args.out_dim - (pieces - 1) * piece;
+    operands.rows = block;
     if (products_.size() + 2 > kMaxProducts) products_.clear();
     Product& product = Find(operands, piece);
     Product& last_product = last == piece ? product : Find(operands, last);
-    pool_.Run(pieces, [&](int64_t index, int32_t thread) {
-      const OneThread setting;
-      const bool is_last = index == pieces - 1;
-      RunPiece(args, operands, index * piece, is_last ? last : piece,
-               is_last ? last_product : product, thread);
+    pool_.Run(args.rows / block * pieces, [&](int64_t index, int32_t thread) {
+      const bool is_last = index % pieces == pieces - 1;
+      RunPiece({.args = args,
+                .operands = operands,
+                .row = index / pieces * block,
+                .output = index % pieces * piece,
+                .outputs = is_last ? last : piece,
+                .product = is_last ? last_product : product,
+                .thread = thread});
     });
   }
 
@@ -129,35 +137,50 @@ class LinearCpu::Products {
     Scratch widened;
   };
 
-  // Outputs of a task. Four tasks a thread even out what else the processor does.
+  struct Piece {
+    const LinearArgs& args;
+    const LinearArgs& operands;
+    int64_t row;
+    int64_t output;
+    int64_t outputs;
+    Product& product;
+    int32_t thread;
+  };
+
+  // Outputs of a task: enough tasks for all threads, but never a matter of how many there are,
+  // since the library may add in another order for another number of outputs.
   int64_t PieceOf(const LinearArgs& args) const {
-    const int64_t tasks = int64_t{4} * pool_.threads();
-    int64_t piece = pool_.threads() == 1 ? args.out_dim : (args.out_dim + tasks - 1) / tasks;
+    int64_t piece = std::min<int64_t>(args.out_dim / kPieces, kMaxPiece);
     const bool widens = args.weight_dtype == DType::kBFloat16 && !has_bfloat16_;
     if (widens) piece = std::min(piece, kWidenedBytes / (int64_t{args.in_dim} * 4));
     piece = std::max<int64_t>((piece + kOutputGrain - 1) / kOutputGrain, 1) * kOutputGrain;
     return std::min<int64_t>(piece, args.out_dim);
   }
 
-  void RunPiece(const LinearArgs& args, const LinearArgs& operands, int64_t output, int64_t count,
-                Product& product, int32_t thread) {
-    const int64_t at = output * args.in_dim;
+  void RunPiece(const Piece& piece) {
+    const LinearArgs& args = piece.args;
+    const int64_t x_at = piece.row * piece.operands.x_stride;
+    const int64_t at = piece.output * args.in_dim;
     // The library wants pointers to what it may change; it changes y and the scratch memory.
+    char* x = static_cast<char*>(const_cast<void*>(piece.operands.x)) +
+              x_at * DTypeBytes(piece.operands.weight_dtype);
     char* weight =
         static_cast<char*>(const_cast<void*>(args.weight)) + at * DTypeBytes(args.weight_dtype);
-    if (args.weight_dtype != operands.weight_dtype) {
-      float* widened = static_cast<float*>(scratch_[thread].widened.data());
-      WidenBFloat16(reinterpret_cast<uint16_t*>(weight), count * args.in_dim, widened);
+    float* y = static_cast<float*>(args.y) + piece.row * args.y_stride + piece.output;
+    if (args.weight_dtype != piece.operands.weight_dtype) {
+      float* widened = static_cast<float*>(scratch_[piece.thread].widened.data());
+      WidenBFloat16(reinterpret_cast<uint16_t*>(weight), piece.outputs * args.in_dim, widened);
       weight = reinterpret_cast<char*>(widened);
     }
     try {
-      auto& memory = product.memory[thread];
-      memory.at(DNNL_ARG_SRC).set_data_handle(const_cast<void*>(operands.x));
+      const OneThread setting;
+      auto& memory = piece.product.memory[piece.thread];
+      memory.at(DNNL_ARG_SRC).set_data_handle(x);
       memory.at(DNNL_ARG_WEIGHTS).set_data_handle(weight);
-      memory.at(DNNL_ARG_DST).set_data_handle(static_cast<float*>(args.y) + output);
-      memory.at(DNNL_ARG_SCRATCHPAD).set_data_handle(scratch_[thread].scratchpad.data());
+      memory.at(DNNL_ARG_DST).set_data_handle(y);
+      memory.at(DNNL_ARG_SCRATCHPAD).set_data_handle(scratch_[piece.thread].scratchpad.data());
       dnnl::stream stream(engine_);
-      product.primitive.execute(stream, memory);
+      piece.product.primitive.execute(stream, memory);
       stream.wait();
     } catch (const dnnl::error& error) {
       CheckFailed(__FILE__, __LINE__, "matrix product", error.what());
@@ -246,7 +269,9 @@ void LinearCpu::Run(const LinearArgs& args) {
   if (args.rows <= kFewRows) return LinearFewRowsCpu(args, pool_);
   int32_t row = 0;
   for (const int32_t block : kRowBlocks) {
-    for (; args.rows - row >= block; row += block) products_->RunBlock(RowsOf(args, row, block));
+    const int32_t rows = (args.rows - row) / block * block;
+    if (rows > 0) products_->RunBlocks(RowsOf(args, row, rows), block);
+    row += rows;
   }
   if (row < args.rows) LinearFewRowsCpu(RowsOf(args, row, args.rows - row), pool_);
 }

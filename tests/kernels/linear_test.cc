@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -189,6 +191,37 @@ TEST_P(LinearTest, GivesTheSameBitsAfterManyShapes) {
                        .y_stride = 8});
     }
     EXPECT_TRUE(SameBits(Product(device(), p), before));
+  }
+}
+
+// The library adds in another order for another number of outputs, so that how outputs are shared
+// among threads must not depend on how many there are. The shapes are some where it does.
+TEST(LinearThreads, GiveTheSameBits) {
+  constexpr DType kF32 = DType::kFloat32;
+  for (const DType weight : {kF32, DType::kBFloat16}) {
+    for (const auto& [in_dim, out_dim] : {std::pair{1024, 384}, {776, 520}, {1024, 1031}}) {
+      const Problem p = Make({weight, kF32, kF32}, 101, in_dim, out_dim, 590);
+      const std::vector<float> alone = Product(*CreateCpuDevice(1), p);
+      EXPECT_TRUE(SameBits(alone, Product(*CreateCpuDevice(2), p)));
+      EXPECT_TRUE(SameBits(alone, Product(*CreateCpuDevice(5), p)));
+    }
+  }
+}
+
+// What linear_cpu.h promises of up to 16 rows: a batch of decode rows may grow and shrink.
+TEST(LinearCpu, AFewRowsDoNotDependOnHowManyThereAre) {
+  constexpr DType kF32 = DType::kFloat32;
+  for (const DType weight : {kF32, DType::kBFloat16}) {
+    for (const int32_t in_dim : {8, 24, 384, 1000}) {
+      Problem p = Make({weight, kF32, kF32}, 16, in_dim, 72, 595);
+      const std::unique_ptr<Device> device = CreateCpuDevice(2);
+      const std::vector<float> all = Product(*device, p);
+      for (size_t rows = 1; rows < 16; ++rows) {
+        Problem fewer = p;
+        fewer.x.resize(rows * in_dim);
+        EXPECT_TRUE(SameBits(Product(*device, fewer), Part(all, 0, rows * 72)));
+      }
+    }
   }
 }
 
