@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -432,6 +433,31 @@ TEST_P(EngineTest, CancelsWhatIsLeftWhenTheDrainLimitPasses) {
   const Outcome outcome = sink->Wait();
   EXPECT_TRUE(outcome.status.ok());
   EXPECT_EQ(outcome.reason, FinishReason::kCancelled);
+}
+
+TEST_P(EngineTest, CancelsAlsoWhatIsSubmittedWhileItIsCancelling) {
+  auto engine = Open();
+  std::vector<std::vector<std::shared_ptr<RecordingSink>>> accepted(3);
+  std::vector<std::thread> clients;
+  for (auto& sinks : accepted) {
+    clients.emplace_back([&] {
+      // A long text, so that many are being read while the engine starts to refuse.
+      for (absl::Status status; status.code() != absl::StatusCode::kUnavailable;) {
+        auto sink = std::make_shared<RecordingSink>();
+        status = engine->Submit(Prompt(LongText(50000), 60000), sink);
+        if (status.ok()) sinks.push_back(sink);
+      }
+    });
+  }
+  absl::SleepFor(absl::Milliseconds(30));
+  EXPECT_FALSE(engine->FinishDraining(absl::Now()));
+  for (std::thread& client : clients) client.join();
+  for (const auto& sinks : accepted) {
+    for (const auto& sink : sinks) {
+      EXPECT_TRUE(sink->done());
+      EXPECT_EQ(sink->Wait().reason, FinishReason::kCancelled);
+    }
+  }
 }
 
 TEST_P(EngineTest, StoppingEndsWhatRuns) {
