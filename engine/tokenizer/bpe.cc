@@ -65,9 +65,9 @@ absl::StatusOr<BpeModel> BpeModel::Parse(const nlohmann::json& value, const std:
     }
   }
   BpeModel model;
-  model.fuse_unknown_ = reader.Bool("fuse_unk", false);
-  model.byte_fallback_ = reader.Bool("byte_fallback", false);
-  model.ignore_merges_ = reader.Bool("ignore_merges", false);
+  model.fuse_unknown_ = reader.Has("fuse_unk") && reader.Bool("fuse_unk", false);
+  model.byte_fallback_ = reader.Has("byte_fallback") && reader.Bool("byte_fallback", false);
+  model.ignore_merges_ = reader.Has("ignore_merges") && reader.Bool("ignore_merges", false);
   if (!reader.Has("vocab") || !reader.Value("vocab").is_object()) {
     reader.Refuse("vocab", "it must be an object");
   }

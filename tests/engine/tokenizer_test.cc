@@ -103,6 +103,7 @@ TEST(Tokenizer, GivesUnknownsAndBytesInTheOrderOfHuggingFace) {
   EXPECT_THAT(Encoded(*tokenizer, "xy\u00E9"), ElementsAre(0, 6, 7, 0));
   EXPECT_THAT(Encoded(*tokenizer, "ax\u00E9b"), ElementsAre(1, 6, 7, 0, 2));
   EXPECT_THAT(Encoded(*tokenizer, "xyab"), ElementsAre(0, 0, 4));
+  EXPECT_THAT(Encoded(*Parsed(With("/model/fuse_unk", nullptr)), "xy"), ElementsAre(0, 0));
   const auto fused = Parsed(With("/model/fuse_unk", true));
   EXPECT_THAT(Encoded(*fused, "xy\u00E9"), ElementsAre(6, 7, 0));
   EXPECT_THAT(Encoded(*fused, "xyab"), ElementsAre(0, 4));
