@@ -99,8 +99,8 @@ absl::Status EngineThread::Start(const std::function<void(const std::string&)>& 
   bool done = false;
   thread_ = std::thread([&] {
     absl::StatusOr<Runtime> runtime = LoadRuntime(config_, progress);
-    const bool ok = runtime.ok();
-    if (ok) {
+    const absl::Status status = runtime.status();
+    if (status.ok()) {
       runtime_ = *std::move(runtime);
       info_ = runtime_.info;
       scheduler_ = std::make_unique<Scheduler>(runtime_.pool.get(), info_.max_step_tokens,
@@ -108,11 +108,11 @@ absl::Status EngineThread::Start(const std::function<void(const std::string&)>& 
     }
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      loaded = ok ? absl::OkStatus() : runtime.status();
+      loaded = status;
       done = true;
       idle_.notify_all();  // the last touch of Start's frame
     }
-    if (ok) Run();
+    if (status.ok()) Run();
     runtime_.ReleaseDevice();
   });
   std::unique_lock<std::mutex> lock(mutex_);
