@@ -46,9 +46,9 @@ struct TokenBias {
 };
 
 struct SampleArgs {
-  int32_t rows;                // R >= 0
-  int32_t vocab;               // >= 8
-  const float* logits;         // [R, vocab], finite
+  int32_t rows;         // R >= 0
+  int32_t vocab;        // >= 8
+  const float* logits;  // [R, vocab], finite; a row that is not gets some token of the vocabulary
   const SampleParams* params;  // [R]
   const TokenBias* bias;       // may be null if no row has any
   uint32_t* counts;            // [slot count, vocab] (token_counts.h), or null if no row keeps any

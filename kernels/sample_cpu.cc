@@ -69,11 +69,11 @@ struct LaneBest {
   }
 };
 
+// Token 0, which any number beats; what is no number beats nothing.
 HWY_INLINE LaneBest NoneYet() {
   const Floats d;
   const hn::RebindToSigned<Floats> di;
-  return {hn::Set(d, -std::numeric_limits<float>::infinity()),
-          hn::Set(di, std::numeric_limits<int32_t>::max())};
+  return {hn::Set(d, -std::numeric_limits<float>::infinity()), hn::Zero(di)};
 }
 
 int32_t ArgMax(const float* x, int64_t count) {

@@ -398,6 +398,29 @@ TEST_P(SampleTest, ASmallTemperatureIsGreedy) {
   }
 }
 
+// What broken weights make must not become an id that is none.
+TEST_P(SampleTest, DrawsSomeTokenOfTheVocabularyFromWhatIsNoNumber) {
+  constexpr int32_t kVocab = 1003;
+  std::vector<float> mixed(kVocab, std::nanf(""));
+  mixed[500] = 1;
+  std::vector<Row> rows;
+  for (const auto& logits : {std::vector<float>(kVocab, std::nanf("")), mixed}) {
+    for (const float temperature : {0.0F, 1.0F}) {
+      for (const float top_p : {1.0F, 0.9F}) {
+        SampleParams params;
+        params.temperature = temperature;
+        params.top_p = top_p;
+        params.top_k = top_p < 1 ? 40 : 0;
+        rows.push_back({logits, params});
+      }
+    }
+  }
+  for (const int32_t token : Tokens(device(), rows)) {
+    EXPECT_GE(token, 0);
+    EXPECT_LT(token, kVocab);
+  }
+}
+
 TEST_P(SampleTest, TakesNoRows) { EXPECT_TRUE(Drawn(device(), {}, {}, 100).tokens.empty()); }
 
 TEST(SampleThreads, DrawTheSame) {
