@@ -10,6 +10,7 @@
 #include "engine/engine.h"
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -124,6 +125,15 @@ std::vector<Outcome> RunAll(Engine* engine, std::vector<Request> requests) {
   return outcomes;
 }
 
+// Resident memory of this process now, in MiB.
+double ResidentMiB() {
+  int64_t pages = 0;
+  std::FILE* file = std::fopen("/proc/self/statm", "r");
+  if (file == nullptr || std::fscanf(file, "%*d %ld", &pages) != 1) pages = 0;
+  if (file != nullptr) std::fclose(file);
+  return static_cast<double>(pages * sysconf(_SC_PAGESIZE)) / 1048576.0;
+}
+
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
@@ -189,8 +199,8 @@ int Main() {
       info.device.c_str(), info.weight_dtype.c_str(), info.parameters / 1e6,
       info.weight_bytes / 1048576.0, info.state_bytes / 1048576.0, info.state_slots,
       info.max_step_tokens);
-  std::printf("load    %9.3f s, peak host memory %.1f MiB\n",
-              absl::ToDoubleSeconds(absl::Now() - start), usage.ru_maxrss / 1024.0);
+  std::printf("load    %9.3f s, host memory %.1f MiB at the peak, %.1f MiB after\n",
+              absl::ToDoubleSeconds(absl::Now() - start), usage.ru_maxrss / 1024.0, ResidentMiB());
   for (const int32_t length : Numbers(absl::GetFlag(FLAGS_prefill))) {
     BenchPrefill(engine->get(), length);
   }
