@@ -18,8 +18,9 @@ constexpr size_t kQueuedLines = 8192;
 
 struct Writer {
   LogFormat format;
-  std::shared_ptr<spdlog::details::thread_pool> thread;  // outlives the logger's lines
   std::shared_ptr<spdlog::logger> logger;
+  std::shared_ptr<spdlog::details::thread_pool>
+      thread;  // last: ends before the logger it writes to
 };
 
 struct WriterSlot {
@@ -125,7 +126,7 @@ void StartLogging(LogFormat format, LogLevel level) {
   WriterSlot& slot = Slot();
   const std::lock_guard<std::mutex> lock(slot.mutex);
   slot.writer =
-      std::make_shared<const Writer>(Writer{format, std::move(thread), std::move(logger)});
+      std::make_shared<const Writer>(Writer{format, std::move(logger), std::move(thread)});
 }
 
 void StopLogging() {

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "server/outcome_name.h"
 #include "server/process_metrics.h"
 #include "server/version.h"
 
@@ -46,18 +47,6 @@ prometheus::Histogram& AddHistogram(prometheus::Registry& registry, const char* 
 prometheus::Counter& AddCounter(prometheus::Registry& registry, const char* name,
                                 const char* help) {
   return prometheus::BuildCounter().Name(name).Help(help).Register(registry).Add({});
-}
-
-const char* OutcomeName(const Outcome& outcome) {
-  if (outcome.status.code() == absl::StatusCode::kCancelled) return "cancelled";
-  if (!outcome.status.ok()) return "error";
-  if (outcome.reason == FinishReason::kCancelled) return "cancelled";
-  if (outcome.kind == RequestKind::kScore) return "complete";
-  return outcome.reason == FinishReason::kStop ? "stop" : "length";
-}
-
-const char* KindName(RequestKind kind) {
-  return kind == RequestKind::kScore ? "score" : "generate";
 }
 
 MetricFamily GaugeFamily(const char* name, const char* help) {

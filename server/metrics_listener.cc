@@ -23,7 +23,9 @@ absl::StatusOr<std::unique_ptr<MetricsListener>> MetricsListener::Start(
   } catch (const std::exception&) {
     // civetweb says no more than that it failed.
     return absl::UnavailableError(
-        absl::StrCat("--metrics-listen=", address, ": cannot listen there; is the port in use?"));
+        absl::StrCat("--metrics-listen=", address,
+                     ": cannot listen there; is the port in use, or the host no "
+                     "numeric address of this machine?"));
   }
   return listener;
 }

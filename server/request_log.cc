@@ -2,22 +2,10 @@
 
 #include <string>
 
+#include "server/outcome_name.h"
+
 namespace sluice {
 namespace {
-
-const char* OutcomeName(const Outcome& outcome) {
-  if (!outcome.status.ok()) return "error";
-  if (outcome.kind == RequestKind::kScore) return "complete";
-  switch (outcome.reason) {
-    case FinishReason::kStop:
-      return "stop";
-    case FinishReason::kLength:
-      return "length";
-    case FinishReason::kCancelled:
-      return "cancelled";
-  }
-  return "error";
-}
 
 bool ServerAtFault(absl::StatusCode code) {
   return code == absl::StatusCode::kInternal || code == absl::StatusCode::kUnknown ||
@@ -30,7 +18,7 @@ LogFields RequestLogFields(const Outcome& outcome) {
   LogFields fields;
   fields.Add("id", outcome.request_id)
       .Add("peer", outcome.peer)
-      .Add("kind", outcome.kind == RequestKind::kScore ? "score" : "generate")
+      .Add("kind", KindName(outcome.kind))
       .Add("prompt_tokens", outcome.prompt_tokens)
       .Add("output_tokens", outcome.output_tokens)
       .AddSeconds("queue_seconds", outcome.queue_seconds)

@@ -130,7 +130,7 @@ absl::Status CheckAddress(const char* flag, std::string_view address) {
 
 // The engine names its fields, which are flags here.
 absl::Status CheckEngineConfig(const EngineConfig& config) {
-  const absl::Status status = ValidateEngineConfig(config);
+  absl::Status status = ValidateEngineConfig(config);
   if (status.ok()) return status;
   const std::string message(status.message());
   const size_t name_end = message.find(' ');

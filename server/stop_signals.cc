@@ -35,7 +35,8 @@ StopSignals::~StopSignals() {
     const std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;
   }
-  pthread_kill(thread_.native_handle(), SIGTERM);  // wakes sigwait
+  // Wakes sigwait; the signal is blocked, so it ends nothing.
+  pthread_kill(thread_.native_handle(), SIGINT);
   thread_.join();
 }
 

@@ -99,6 +99,19 @@ def test_the_log_has_a_line_a_request_without_its_text(api, generation, server):
     assert not [line for line in server.lines if "UNSPEAKABLE" in line]
 
 
+def test_clients_may_ping_an_idle_connection(server):
+    """gRPC's default would cut a connection that is pinged more than once in five minutes."""
+    states = []
+    with grpc.insecure_channel(server.address, options=[
+            ("grpc.keepalive_time_ms", 6_000), ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_pings_without_data", 0)]) as channel:
+        grpc.channel_ready_future(channel).result(timeout=30)
+        channel.subscribe(states.append)
+        time.sleep(28)
+        channel.unsubscribe(states.append)
+    assert states in ([], [grpc.ChannelConnectivity.READY])
+
+
 def test_sigterm_tells_watchers_and_finishes_streams(api, start_server):
     own = start_server("--drain-limit=100s")
     watched = []

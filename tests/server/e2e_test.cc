@@ -299,12 +299,21 @@ double Metric(const ServerProcess& server, const std::string& name) {
   return at == std::string::npos ? -1 : std::atof(page.c_str() + at + name.size() + 2);
 }
 
+// A connection that takes 64 KiB ahead of its reader instead of megabytes, so that a stream that is
+// not read is held back soon.
+std::shared_ptr<grpc::Channel> NarrowChannel(const ServerProcess& server) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 65536);
+  return server.NewChannel(arguments);
+}
+
 // Until all clients have been held back.
 void WaitUntilNothingIsGenerated(const ServerProcess& server) {
   double before = -1;
   double now = Metric(server, "sluice_output_tokens_total");
   while (now != before) {
-    absl::SleepFor(absl::Milliseconds(200));
+    absl::SleepFor(absl::Milliseconds(500));
     before = now;
     now = Metric(server, "sluice_output_tokens_total");
   }
@@ -325,7 +334,7 @@ TEST(EndToEnd, AClientThatStopsReadingCostsNobodyElse) {
   std::vector<std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>>> stalled;
   for (int i = 0; i < kStalled; ++i) {
     contexts.push_back(std::make_unique<grpc::ClientContext>());
-    stubs.push_back(v1::GenerationService::NewStub(server.NewChannel()));
+    stubs.push_back(v1::GenerationService::NewStub(NarrowChannel(server)));
     stalled.push_back(stubs.back()->Generate(contexts.back().get(), request));
     v1::GenerateResponse response;
     ASSERT_TRUE(stalled.back()->Read(&response));
@@ -353,7 +362,7 @@ TEST(EndToEnd, AClientThatStopsReadingCostsNobodyElse) {
 
 TEST(EndToEnd, AClientThatReadsTooLateHearsWhyItEnded) {
   ServerProcess server({"--stall-limit=3s", "--max-output-tokens=10000000"});
-  const auto stub = v1::GenerationService::NewStub(server.NewChannel());
+  const auto stub = v1::GenerationService::NewStub(NarrowChannel(server));
   v1::GenerateRequest request = NewRequest("stalls", 10'000'000, 1);
   request.mutable_output()->set_logprobs(true);
   request.mutable_output()->set_top_logprobs(20);

@@ -66,5 +66,12 @@ TEST(RequestLog, AnErrorHasCodeAndMessage) {
       << line;
 }
 
+TEST(RequestLog, AClientThatLeftIsNoError) {
+  Outcome outcome;
+  outcome.status = absl::CancelledError("the client cancelled");
+  const std::string line = RequestLogFields(outcome).Render(LogFormat::kText, "request");
+  EXPECT_NE(line.find("outcome=cancelled code=CANCELLED"), std::string::npos) << line;
+}
+
 }  // namespace
 }  // namespace sluice

@@ -7,6 +7,8 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "server/wire_format.h"
@@ -203,6 +205,86 @@ TEST_F(ResponseStreamTest, ARefusalIsAllThatIsSent) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(status.error_message(), "text: too long");
   EXPECT_EQ(writer_.writes(), 0U);
+}
+
+// A client's end that answers each write from a thread of its own, as gRPC does.
+class AnsweringWriter final : public ResponseWriter {
+ public:
+  explicit AnsweringWriter(size_t cancel_after) : cancel_after_(cancel_after) {}
+  ~AnsweringWriter() override { thread_.join(); }
+
+  void Start(std::shared_ptr<ResponseStream> stream) {
+    thread_ = std::thread([this, stream = std::move(stream)] { Run(*stream); });
+  }
+  void Write(const grpc::ByteBuffer* message) override {
+    v1::GenerateResponse response;
+    EXPECT_TRUE(ParseMessage(*message, &response).ok());
+    const std::lock_guard<std::mutex> lock(mutex_);
+    EXPECT_FALSE(writing_ || finished_);
+    writing_ = true;
+    for (const uint32_t id : response.token_ids()) EXPECT_EQ(id, tokens_++);
+    changed_.notify_all();
+  }
+  void Finish(const grpc::Status& status) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    EXPECT_FALSE(writing_ || finished_);
+    finished_ = true;
+    ok_ = status.ok();
+    changed_.notify_all();
+  }
+  void Cancel() override {}
+
+  void WaitForFinish() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return finished_; });
+  }
+  bool ok() const { return ok_; }
+  uint32_t tokens() const { return tokens_; }
+
+ private:
+  void Run(ResponseStream& stream) {
+    for (size_t writes = 0;; ++writes) {
+      {
+        std::unique_lock<std::mutex> lock(mutex_);
+        changed_.wait(lock, [this] { return writing_ || finished_; });
+        if (finished_) return;
+        writing_ = false;
+      }
+      if (writes == cancel_after_) stream.OnCancel();
+      stream.OnWriteDone(writes != cancel_after_);
+    }
+  }
+
+  const size_t cancel_after_;
+  std::mutex mutex_;  // guards all below
+  std::condition_variable changed_;
+  bool writing_ = false;
+  bool finished_ = false;
+  bool ok_ = false;
+  uint32_t tokens_ = 0;
+  std::thread thread_;
+};
+
+// What gRPC's threads, the delivery thread and the engine's do at once, without gRPC: this is where
+// ThreadSanitizer sees all of it.
+TEST_F(ResponseStreamTest, HoldsItsOrderUnderThreeThreads) {
+  constexpr int32_t kTokens = 3000;
+  for (const size_t cancel_after : {size_t{1} << 40, size_t{0}, size_t{3}, size_t{50}}) {
+    AnsweringWriter writer(cancel_after);
+    auto stream = std::make_shared<ResponseStream>(ResponseStream::Options(), &writer, &delivery_);
+    stream->SetEngine(&engine_);
+    writer.Start(stream);
+    for (int32_t i = 0; i < kTokens && stream->State() != SinkState::kCancelled; ++i) {
+      while (stream->State() == SinkState::kBacklogged) std::this_thread::yield();
+      stream->OnOutput(Text(std::string(100, 'x'), i));
+    }
+    stream->OnDone({});
+    writer.WaitForFinish();
+    EXPECT_EQ(writer.ok(), cancel_after > kTokens);
+    if (writer.ok()) {
+      EXPECT_EQ(writer.tokens(), uint32_t{kTokens});
+    }
+  }
 }
 
 }  // namespace
