@@ -355,7 +355,12 @@ TEST(EndToEnd, AClientThatStopsReadingCostsNobodyElse) {
       Quantile(during, 0.5) * 1e3, Quantile(during, 0.95) * 1e3, growth_mib);
   // Generous, since machines that test are busy with other things.
   EXPECT_LT(Quantile(during, 0.5), 3 * Quantile(before, 0.5) + 0.01);
-  EXPECT_LT(growth_mib, 64) << "8 backlogs of 64 KiB, and gRPC's own buffers";
+#ifdef __SANITIZE_ADDRESS__
+  constexpr double kGrowthMib = 400;  // it keeps 256 MiB of what was freed
+#else
+  constexpr double kGrowthMib = 64;  // 8 backlogs of 64 KiB, and gRPC's own buffers
+#endif
+  EXPECT_LT(growth_mib, kGrowthMib);
 
   for (const auto& context : contexts) context->TryCancel();
 }
