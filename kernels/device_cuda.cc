@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kernels/check.h"
+#include "kernels/cublaslt_library.h"
 #include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/linear_cuda.h"
@@ -140,6 +141,7 @@ std::unique_ptr<Device> OpenDevice(int32_t ordinal, const cudaDeviceProp& proper
   cudaStream_t stream = nullptr;
   SLUICE_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   std::unique_ptr<TransferCuda> transfer = TransferCuda::Create(stream);
+  if (!OpenCublasLt(error)) return nullptr;
   std::unique_ptr<LinearCuda> linear = LinearCuda::Create();
   if (transfer == nullptr || linear == nullptr) {
     *error = "not enough memory on the GPU or page-locked on the host to open the GPU";
