@@ -8,6 +8,14 @@
 #include "kernels/segment.h"
 
 namespace sluice {
+namespace {
+
+// gRPC cancels a call at its deadline by its own clock, and the wire carries the deadline as a
+// duration, which adds the way here to the server's: a cancellation this close before the deadline
+// is the deadline's.
+constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(100);
+
+}  // namespace
 
 Scheduler::Scheduler(StatePool* pool, int32_t max_step_tokens, absl::Duration stall_limit)
     : pool_(pool), max_step_tokens_(max_step_tokens), stall_limit_(stall_limit) {
@@ -39,12 +47,13 @@ StepPlan Scheduler::Plan(absl::Time now) {
 
 absl::Status Scheduler::MustEnd(Sequence* sequence, absl::Time now) const {
   const SinkState state = sequence->sink->State();
-  if (state == SinkState::kCancelled) return absl::CancelledError("the client cancelled");
-  if (now >= sequence->deadline) {
+  const bool cancelled = state == SinkState::kCancelled;
+  if (now >= sequence->deadline - (cancelled ? kDeadlineSlack : absl::ZeroDuration())) {
     return absl::DeadlineExceededError(absl::StrCat("the deadline passed after ",
                                                     sequence->output_length(), " of at most ",
                                                     sequence->max_tokens, " tokens"));
   }
+  if (cancelled) return absl::CancelledError("the client cancelled");
   if (state == SinkState::kReady) {
     sequence->backlogged = absl::InfiniteFuture();
     return absl::OkStatus();

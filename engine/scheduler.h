@@ -48,9 +48,9 @@ class Scheduler {
   Scheduler(StatePool* pool, int32_t max_step_tokens, absl::Duration stall_limit);
 
   void Add(std::unique_ptr<Sequence> sequence);
-  // The next step as of `now`: ends what was cancelled (Cancelled), is past its deadline
-  // (DeadlineExceeded) or has left its stream unread for too long (ResourceExhausted); admits what
-  // there are slots for.
+  // The next step as of `now`: ends what is past its deadline (DeadlineExceeded, also if it was
+  // cancelled at about that time), was cancelled (Cancelled) or has left its stream unread for too
+  // long (ResourceExhausted); admits what there are slots for.
   StepPlan Plan(absl::Time now);
   // Takes a running sequence out, and its slot back.
   std::unique_ptr<Sequence> Remove(Sequence* sequence);

@@ -142,6 +142,26 @@ TEST_F(SchedulerTest, EndsSequencesPastTheirDeadline) {
   EXPECT_EQ(pool_->used(), 0);
 }
 
+TEST_F(SchedulerTest, TakesACancellationAtTheDeadlineForTheDeadline) {
+  Sequence* late = Add(10);
+  Sequence* just_before = Add(10);
+  Sequence* early = Add(10);
+  late->deadline = now_;
+  just_before->deadline = now_ + absl::Milliseconds(100);
+  early->deadline = now_ + absl::Milliseconds(101);
+  for (Sequence* sequence : {late, just_before, early}) SetState(sequence, SinkState::kCancelled);
+  const StepPlan plan = scheduler_.Plan(now_);
+  ASSERT_EQ(plan.ended.size(), 3);
+  EXPECT_EQ(plan.ended[0].status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(plan.ended[1].status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(plan.ended[2].status.code(), absl::StatusCode::kCancelled);
+}
+
+TEST_F(SchedulerTest, EndsNothingBeforeItsDeadlineThatWasNotCancelled) {
+  Add(10)->deadline = now_ + absl::Milliseconds(1);
+  EXPECT_TRUE(scheduler_.Plan(now_).ended.empty());
+}
+
 TEST_F(SchedulerTest, EndsWaitingSequencesPastTheirDeadlineWhileAllSlotsAreTaken) {
   Add(10);
   Add(10);
