@@ -124,7 +124,9 @@ absl::Status EngineThread::Start(const std::function<void(const std::string&)>& 
 
 absl::Status EngineThread::Submit(Request request, std::shared_ptr<Sink> sink) {
   Outcome record;
-  record.request_id = request.id;
+  // Before anything can fail, so that a refusal has a name in the logs too.
+  record.request_id = IdForLogs(request.id);
+  if (request.id.empty()) request.id = record.request_id;
   record.peer = request.peer;
   record.kind = request.kind;
   record.status = Accept(std::move(request), std::move(sink), &record);
@@ -147,7 +149,6 @@ absl::Status EngineThread::Accept(Request request, std::shared_ptr<Sink> sink, O
   }
   (*sequence)->sink = std::move(sink);
   (*sequence)->arrived = arrived;
-  record->request_id = (*sequence)->id;
   record->prompt_tokens = (*sequence)->prompt_length;
   const std::lock_guard<std::mutex> lock(mutex_);
   inbox_.push_back(*std::move(sequence));

@@ -19,6 +19,11 @@ constexpr size_t kMaxStopBytes = 256;
 constexpr size_t kMaxStopTokens = 64;
 constexpr size_t kMaxBiases = 1024;
 constexpr size_t kMaxIdBytes = 128;
+// Of a Score response, which is one message that must fit in memory more than once.
+constexpr int64_t kMaxScoreBytes = int64_t{256} << 20;
+// What a token of it takes at most, and each of its most likely tokens.
+constexpr int64_t kScoreTokenBytes = 14;
+constexpr int64_t kScoreTopBytes = 13;
 
 absl::Status Invalid(absl::string_view field, const std::string& what) {
   return absl::InvalidArgumentError(absl::StrCat(field, " ", what));
@@ -177,9 +182,13 @@ absl::Status ResolveStopping(StoppingOptions options, const RequestLimits& limit
   return absl::OkStatus();
 }
 
+const char* TopLogprobsField(RequestKind kind) {
+  return kind == RequestKind::kScore ? "top_logprobs" : "output.top_logprobs";
+}
+
 absl::Status ResolveOutput(const Request& request, Sequence* sequence) {
   if (request.top_logprobs < 0 || request.top_logprobs > kMaxRequestTopLogprobs) {
-    return Invalid("output.top_logprobs",
+    return Invalid(TopLogprobsField(request.kind),
                    absl::StrCat("is ", request.top_logprobs, "; it must lie in [0, ",
                                 kMaxRequestTopLogprobs, "]"));
   }
@@ -192,19 +201,34 @@ absl::Status ResolveOutput(const Request& request, Sequence* sequence) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> ResolveId(std::string id) {
-  if (id.empty()) {
-    absl::BitGen random;
-    return absl::StrFormat("r-%016x", absl::Uniform<uint64_t>(random));
-  }
-  const bool printable =
-      std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c <= '~'; });
-  if (id.size() <= kMaxIdBytes && printable) return id;
+absl::Status CheckScoreSize(const Sequence& sequence) {
+  const auto tokens = static_cast<int64_t>(sequence.tokens.size());
+  const int64_t bytes = tokens * (kScoreTokenBytes + kScoreTopBytes * sequence.top_logprobs);
+  if (sequence.kind != RequestKind::kScore || bytes <= kMaxScoreBytes) return absl::OkStatus();
+  return Invalid(
+      "top_logprobs",
+      absl::StrCat("is ", sequence.top_logprobs, ", with which a response for ", tokens,
+                   " tokens has up to ", bytes, " bytes; the limit is ", kMaxScoreBytes));
+}
+
+bool IsFitForLogs(absl::string_view id) {
+  return !id.empty() && id.size() <= kMaxIdBytes &&
+         std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c <= '~'; });
+}
+
+absl::StatusOr<std::string> ResolveId(const std::string& id) {
+  if (id.empty() || IsFitForLogs(id)) return IdForLogs(id);
   return Invalid("request_id", absl::StrCat("must be at most ", kMaxIdBytes,
                                             " bytes of printable ASCII without spaces"));
 }
 
 }  // namespace
+
+std::string IdForLogs(const std::string& id) {
+  if (IsFitForLogs(id)) return id;
+  absl::BitGen random;
+  return absl::StrFormat("r-%016x", absl::Uniform<uint64_t>(random));
+}
 
 absl::StatusOr<std::unique_ptr<Sequence>> MakeSequence(Request request, const RequestLimits& limits,
                                                        const GenerationDefaults& defaults,
@@ -213,13 +237,14 @@ absl::StatusOr<std::unique_ptr<Sequence>> MakeSequence(Request request, const Re
   sequence->kind = request.kind;
   sequence->peer = std::move(request.peer);
   sequence->deadline = request.deadline;
-  SLUICE_ASSIGN_OR_RETURN(sequence->id, ResolveId(std::move(request.id)));
+  SLUICE_ASSIGN_OR_RETURN(sequence->id, ResolveId(request.id));
   SLUICE_RETURN_IF_ERROR(ResolveOutput(request, sequence.get()));
   SLUICE_RETURN_IF_ERROR(ResolveSampling(request.sampling, limits, defaults, sequence.get()));
   SLUICE_RETURN_IF_ERROR(
       ResolveStopping(std::move(request.stopping), limits, defaults, sequence.get()));
   // Last, since it is the one check that costs time.
   SLUICE_ASSIGN_OR_RETURN(sequence->tokens, PromptTokens(request, limits, tokenizer));
+  SLUICE_RETURN_IF_ERROR(CheckScoreSize(*sequence));
   sequence->prompt_length = static_cast<int32_t>(sequence->tokens.size());
   // The decoder reads the prompt too: the text of a token can depend on whether it is the first.
   sequence->decoder = std::make_unique<StreamDecoder>(&tokenizer);

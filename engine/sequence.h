@@ -66,8 +66,12 @@ struct RequestLimits {
 constexpr int32_t kDefaultMaxTokens = 16;
 constexpr int32_t kMaxRequestTopLogprobs = 20;
 
-// Checks every field and resolves defaults. InvalidArgument names the field as in generation.proto,
-// and the limit. `tokenizer` outlives the sequence. Thread-safe.
+// What to name a request by in logs: its client's `id`, at most 128 bytes of printable ASCII
+// without spaces, or one made up where that is empty or anything else. Thread-safe.
+std::string IdForLogs(const std::string& id);
+
+// Checks every field and resolves defaults. InvalidArgument names the field as in the request's
+// proto, and the limit. `tokenizer` outlives the sequence. Thread-safe.
 absl::StatusOr<std::unique_ptr<Sequence>> MakeSequence(Request request, const RequestLimits& limits,
                                                        const GenerationDefaults& defaults,
                                                        const Tokenizer& tokenizer);

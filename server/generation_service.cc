@@ -3,6 +3,7 @@
 #include <memory>
 #include <utility>
 
+#include "engine/sequence.h"
 #include "server/request_mapping.h"
 #include "server/response_stream.h"
 #include "server/wire_format.h"
@@ -44,8 +45,9 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 }  // namespace
 
 void RecordRefusal(const ServiceParts& parts, const grpc::CallbackServerContext& context,
-                   RequestKind kind, const absl::Status& status) {
+                   RequestKind kind, const std::string& request_id, const absl::Status& status) {
   Outcome outcome;
+  outcome.request_id = IdForLogs(request_id);
   outcome.status = status;
   outcome.peer = context.peer();
   outcome.kind = kind;
@@ -65,7 +67,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationService::Generate(
   const absl::StatusOr<Engine*> engine = parts_.engine->Get();
   if (status.ok()) status = engine.status();
   if (!status.ok()) {
-    RecordRefusal(parts_, *context, RequestKind::kGenerate, status);
+    RecordRefusal(parts_, *context, RequestKind::kGenerate, proto.request_id(), status);
     stream->Refuse(status);
     return reactor;
   }

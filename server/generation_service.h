@@ -4,6 +4,8 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <string>
+
 #include "absl/time/time.h"
 #include "engine/engine.h"
 #include "server/active_calls.h"
@@ -35,8 +37,9 @@ class GenerationService final
   ServiceParts parts_;
 };
 
-// Tells the observer of a request that was refused before the engine saw it.
+// Tells the observer of a request that was refused before the engine saw it. `request_id` is the
+// client's, unchecked; empty if it gave none.
 void RecordRefusal(const ServiceParts& parts, const grpc::CallbackServerContext& context,
-                   RequestKind kind, const absl::Status& status);
+                   RequestKind kind, const std::string& request_id, const absl::Status& status);
 
 }  // namespace sluice

@@ -137,7 +137,7 @@ grpc::ServerUnaryReactor* ModelService::Score(grpc::CallbackServerContext* conte
   const absl::StatusOr<Engine*> engine = parts_.engine->Get();
   if (status.ok()) status = engine.status();
   if (!status.ok()) {
-    RecordRefusal(parts_, *context, RequestKind::kScore, status);
+    RecordRefusal(parts_, *context, RequestKind::kScore, /*request_id=*/"", status);
     score->Refuse(status);
     return reactor;
   }

@@ -278,10 +278,15 @@ class CountingObserver : public EngineObserver {
   void OnDone(const Outcome& outcome) override {
     const std::lock_guard<std::mutex> lock(mutex_);
     codes_.push_back(outcome.status.code());
+    ids_.push_back(outcome.request_id);
   }
   std::vector<absl::StatusCode> codes() const {
     const std::lock_guard<std::mutex> lock(mutex_);
     return codes_;
+  }
+  std::vector<std::string> ids() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return ids_;
   }
 
   std::atomic<int32_t> prefill_rows{0};
@@ -292,6 +297,7 @@ class CountingObserver : public EngineObserver {
  private:
   mutable std::mutex mutex_;
   std::vector<absl::StatusCode> codes_;
+  std::vector<std::string> ids_;
 };
 
 TEST_P(EngineTest, TellsItsObserverOfEveryRequestOnce) {
@@ -314,6 +320,30 @@ TEST_P(EngineTest, TellsItsObserverOfEveryRequestOnce) {
   EXPECT_EQ(observer.output_tokens, 10);
   EXPECT_EQ(observer.first_tokens, 1);
   EXPECT_EQ(observer.next_tokens, 9);
+}
+
+TEST_P(EngineTest, NamesEveryRequestThatItRefuses) {
+  CountingObserver observer;
+  EngineConfig config = TinyConfig(model_.path());
+  config.device = DeviceFlag(GetParam());
+  auto engine = *Engine::Create(config, &observer, nullptr);
+  const auto refused = [&](Request request) {
+    return engine->Submit(std::move(request), std::make_shared<RecordingSink>());
+  };
+  EXPECT_FALSE(refused(Prompt("Hello", 0)).ok());
+  Request late = Prompt("Hello", 5);
+  late.deadline = absl::Now() - absl::Seconds(1);
+  EXPECT_FALSE(refused(late).ok());
+  Request named = Prompt("Hello", 0);
+  named.id = "mine";
+  EXPECT_FALSE(refused(named).ok());
+  Request forged = Prompt("Hello", 5);
+  forged.id = "two\nlines";
+  EXPECT_THAT(std::string(refused(forged).message()), HasSubstr("request_id"));
+  EXPECT_TRUE(engine->FinishDraining(absl::Now() + absl::Seconds(10)));
+  EXPECT_FALSE(refused(Prompt("Hello", 5)).ok());
+  const testing::Matcher<std::string> made = testing::MatchesRegex("r-[0-9a-f]+");
+  EXPECT_THAT(observer.ids(), testing::ElementsAre(made, made, "mine", made, made));
 }
 
 TEST_P(EngineTest, CancellationsLeakNoSlot) {

@@ -172,5 +172,42 @@ TEST_F(SequenceTest, RefusesBadOutputOptionsAndNames) {
   ExpectRefused([](Request* r) { r->id = std::string(129, 'x'); }, "request_id");
 }
 
+TEST_F(SequenceTest, NamesTheFieldOfAScoreRequestAsItsProtoDoes) {
+  Request request = TextRequest("text");
+  request.kind = RequestKind::kScore;
+  request.top_logprobs = 21;
+  EXPECT_THAT(std::string(Make(std::move(request)).status().message()),
+              testing::StartsWith("top_logprobs is 21"));
+}
+
+TEST_F(SequenceTest, RefusesAScoreWhoseResponseIsTooLarge) {
+  limits_.max_prompt_tokens = 1 << 20;
+  const auto score = [&](size_t tokens, int64_t top) {
+    Request request;
+    request.kind = RequestKind::kScore;
+    request.token_ids = std::vector<int64_t>(tokens, 'a');
+    request.top_logprobs = top;
+    return Make(std::move(request)).status();
+  };
+  // 979,691 tokens of 14 + 13 * 20 bytes are the most that 256 MiB hold.
+  EXPECT_TRUE(score(979691, 20).ok());
+  EXPECT_TRUE(score(979692, 19).ok());
+  const absl::Status refused = score(979692, 20);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(std::string(refused.message()),
+            "top_logprobs is 20, with which a response for 979692 tokens has up to 268435608 "
+            "bytes; the limit is 268435456");
+}
+
+TEST(IdForLogs, KeepsWhatIsFitAndMakesOneOtherwise) {
+  EXPECT_EQ(IdForLogs("mine=1"), "mine=1");
+  EXPECT_EQ(IdForLogs(std::string(128, 'x')), std::string(128, 'x'));
+  for (const std::string& id : {std::string(), std::string("two\nlines"), std::string("a b"),
+                                std::string("\xC3\xA9"), std::string(129, 'x')}) {
+    EXPECT_THAT(IdForLogs(id), testing::MatchesRegex("r-[0-9a-f]+")) << id;
+  }
+  EXPECT_NE(IdForLogs(""), IdForLogs(""));
+}
+
 }  // namespace
 }  // namespace sluice

@@ -98,6 +98,21 @@ TEST(GenerationService, RefusesWhileTheModelIsLoaded) {
   EXPECT_THAT(server.recorder.outcomes()[0].peer, HasSubstr("127.0.0.1"));
 }
 
+TEST(GenerationService, NamesWhatItRefusesAsTheClientDoes) {
+  TestServer server;
+  const auto stub = NewStub(server);
+  v1::GenerateRequest request = Prompt("x");
+  for (const char* id : {"mine", "", "two\nlines"}) {
+    request.set_request_id(id);
+    EXPECT_FALSE(CallOnce(*stub, request).ok());
+  }
+  const std::vector<Outcome> outcomes = server.recorder.outcomes();
+  ASSERT_EQ(outcomes.size(), 3U);
+  EXPECT_EQ(outcomes[0].request_id, "mine");
+  EXPECT_THAT(outcomes[1].request_id, testing::MatchesRegex("r-[0-9a-f]+"));
+  EXPECT_THAT(outcomes[2].request_id, testing::MatchesRegex("r-[0-9a-f]+"));
+}
+
 TEST(GenerationService, PassesOnWhyTheEngineRefused) {
   FakeEngine engine;
   TestServer server;
@@ -264,6 +279,7 @@ TEST(GenerationService, ManyStreamsAtOnceEachGetTheirOwn) {
   constexpr int kStreams = 64;
   std::thread engine_thread([&engine] {
     std::vector<SubmittedRequest> requests;
+    requests.reserve(kStreams);
     for (int i = 0; i < kStreams; ++i) requests.push_back(engine.Next());
     for (int step = 0; step < 50; ++step) {
       for (const SubmittedRequest& request : requests) {
@@ -274,6 +290,7 @@ TEST(GenerationService, ManyStreamsAtOnceEachGetTheirOwn) {
   });
   const auto channel = server.NewChannel();
   std::vector<std::thread> clients;
+  clients.reserve(kStreams);
   for (int i = 0; i < kStreams; ++i) {
     clients.emplace_back([&channel, i] {
       const auto stub = v1::GenerationService::NewStub(channel);
