@@ -17,6 +17,7 @@ ChildProcess::ChildProcess(const std::vector<std::string>& command) {
   int ends[2];
   SLUICE_CHECK(pipe2(ends, O_CLOEXEC) == 0);
   std::vector<char*> arguments;
+  arguments.reserve(command.size() + 1);
   for (const std::string& argument : command)
     arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);

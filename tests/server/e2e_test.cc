@@ -35,7 +35,7 @@ EngineConfig TinyConfig(const TinyModel& model) {
 // Server and engine in this process, so that a test can look at both.
 class EngineServer {
  public:
-  explicit EngineServer(EngineConfig config) {
+  explicit EngineServer(const EngineConfig& config) {
     auto engine = Engine::Create(config, &server_.recorder, nullptr);
     EXPECT_TRUE(engine.ok()) << engine.status();
     engine_ = *std::move(engine);
@@ -114,6 +114,7 @@ TEST(EndToEnd, AHundredStreamsAtOnceAreTheStreamsAlone) {
   };
   {
     std::vector<std::thread> clients;
+    clients.reserve(kStreams);
     for (int i = 0; i < kStreams; ++i) {
       clients.emplace_back([&, i] { together[i] = Generate(*server.NewStub(), request(i)); });
     }
@@ -141,6 +142,7 @@ TEST(EndToEnd, CancellationsLeakNoSlot) {
   constexpr int kClients = 8;
   constexpr int kRounds = 25;
   std::vector<std::thread> clients;
+  clients.reserve(kClients);
   for (int i = 0; i < kClients; ++i) {
     clients.emplace_back([&server, i] {
       std::mt19937 random(static_cast<uint32_t>(i));

@@ -46,6 +46,7 @@ TEST(Lifecycle, SigtermFinishesTheStreamsAndExitsWithZero) {
   const auto other = server.NewChannel();
   ASSERT_EQ(CheckHealth(other, ""), "SERVING");
   std::vector<std::thread> clients;
+  clients.reserve(4);
   std::atomic<int> begun{0};
   for (int i = 0; i < 4; ++i) {
     clients.emplace_back([&stub, &begun] {
@@ -124,7 +125,7 @@ TEST(Lifecycle, APortInUseEndsItBeforeAnythingIsLoaded) {
                                          ": cannot listen there: Address already in use"));
   EXPECT_THAT(second.output(), Not(HasSubstr(" loading ")));
 
-  const std::string url = first.metrics_url();
+  const std::string& url = first.metrics_url();
   const std::string address = url.substr(7, url.find("/metrics") - 7);
   ChildProcess third(ServerCommand(model.path().string(), {"--metrics-listen=" + address}));
   EXPECT_EQ(third.Wait(), 1);

@@ -83,7 +83,7 @@ inline grpc::Status CallRaw(const std::shared_ptr<grpc::Channel>& channel, const
   grpc::ClientContext context;
   const grpc::internal::RpcMethod rpc(method, grpc::internal::RpcMethod::NORMAL_RPC);
   grpc::ByteBuffer answer;
-  const grpc::Status status = grpc::internal::BlockingUnaryCall<grpc::ByteBuffer, grpc::ByteBuffer>(
+  grpc::Status status = grpc::internal::BlockingUnaryCall<grpc::ByteBuffer, grpc::ByteBuffer>(
       channel.get(), rpc, &context, ToByteBuffer(request), &answer);
   std::vector<grpc::Slice> slices;
   if (status.ok()) answer.Dump(&slices);
