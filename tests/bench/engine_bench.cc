@@ -101,6 +101,7 @@ Request RandomPrompt(const EngineInfo& info, int32_t length, int32_t output, uin
   std::mt19937_64 random(seed);
   Request request;
   request.token_ids.emplace();
+  request.token_ids->reserve(length);
   for (int32_t i = 0; i < length; ++i) {
     request.token_ids->push_back(static_cast<int64_t>(random() % info.vocab_size));
   }
@@ -121,6 +122,7 @@ std::vector<Outcome> RunAll(Engine* engine, std::vector<Request> requests) {
     }
   }
   std::vector<Outcome> outcomes;
+  outcomes.reserve(sinks.size());
   for (auto& sink : sinks) outcomes.push_back(sink->Wait());
   return outcomes;
 }
@@ -143,6 +145,7 @@ void BenchDecode(Engine* engine, StepLog* log, int32_t batch) {
   std::vector<double> seconds_a_step;
   for (int32_t repeat = 0; repeat < absl::GetFlag(FLAGS_repeats); ++repeat) {
     std::vector<Request> requests;
+    requests.reserve(batch);
     for (int32_t i = 0; i < batch; ++i) {
       requests.push_back(RandomPrompt(engine->info(), 64, absl::GetFlag(FLAGS_output), i));
     }
