@@ -369,7 +369,7 @@ TEST_P(EngineTest, CancellationsLeakNoSlot) {
 TEST_P(EngineTest, HonoursDeadlines) {
   auto engine = Open();
   Request request = Prompt("Hello", 60000, 1.0F);
-  request.deadline = absl::Now() + absl::Milliseconds(200);
+  request.deadline = absl::Now() + absl::Seconds(1);
   auto sink = Start(engine.get(), request);
   EXPECT_EQ(sink->Wait().status.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_LT(absl::Now() - request.deadline, absl::Seconds(2));

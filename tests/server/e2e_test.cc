@@ -355,10 +355,11 @@ TEST(EndToEnd, AClientThatStopsReadingCostsNobodyElse) {
       "p95 %.2f ms; resident memory %+.1f MiB\n",
       Quantile(before, 0.5) * 1e3, Quantile(before, 0.95) * 1e3, kStalled,
       Quantile(during, 0.5) * 1e3, Quantile(during, 0.95) * 1e3, growth_mib);
-  // Generous, since machines that test are busy with other things.
-  EXPECT_LT(Quantile(during, 0.5), 3 * Quantile(before, 0.5) + 0.01);
-#ifdef __SANITIZE_ADDRESS__
-  constexpr double kGrowthMib = 400;  // it keeps 256 MiB of what was freed
+  // Generous, since machines that test are busy with other things; one that waited for the stalled
+  // would wait for seconds.
+  EXPECT_LT(Quantile(during, 0.5), 3 * Quantile(before, 0.5) + 0.25);
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  constexpr double kGrowthMib = 400;  // they keep much of what was freed
 #else
   constexpr double kGrowthMib = 64;  // 8 backlogs of 64 KiB, and gRPC's own buffers
 #endif
