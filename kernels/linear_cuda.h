@@ -43,7 +43,8 @@ class LinearCuda {
     DType y_dtype;
     bool accumulate;
 
-    auto operator<=>(const Shape&) const = default;
+    // clang-tidy 14 takes the 0 in it for a pointer.
+    auto operator<=>(const Shape&) const = default;  // NOLINT(modernize-use-nullptr)
   };
   struct Plan {
     cublasLtMatmulDescOpaque_t product;
