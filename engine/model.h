@@ -50,6 +50,9 @@ class Model {
   // Rows of logits that are made at once: bounds the memory that a long scored text needs.
   static constexpr int32_t kLogitRows = 256;
 
+  // Chunks that such a step can have.
+  static int32_t MaxChunks(int32_t max_rows, int32_t max_segments);
+
   int64_t SlotFloats() const { return config_.num_layers * layers_->LayerStateFloats(); }
   const ModelConfig& config() const { return config_; }
   StateShape state_shape() const { return layers_->state_shape(); }
@@ -58,8 +61,6 @@ class Model {
   int64_t weight_bytes() const { return weight_bytes_; }
 
  private:
-  static int32_t MaxChunks(int32_t max_rows, int32_t max_segments);
-
   ModelConfig config_;
   Device* device_;
   DType matrix_dtype_;

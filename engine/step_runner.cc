@@ -16,7 +16,7 @@ constexpr int64_t kMaxBiasesARow = 1024;
 
 // The larger of what a forward pass and what a block of logit rows reads.
 int64_t InputBytes(int32_t max_rows, int32_t slots) {
-  const int64_t chunks = max_rows / kChunk + 2 * int64_t{slots};
+  const int64_t chunks = Model::MaxChunks(max_rows, slots);
   const int64_t forward = UploadArena::Padded(int64_t{max_rows} * 4) * 2 +
                           UploadArena::Padded(int64_t{slots} * 4) +
                           UploadArena::Padded(int64_t{slots} * int64_t{sizeof(Segment)}) +
