@@ -24,6 +24,9 @@ using testing::HasSubstr;
 
 std::string DeviceFlag(DeviceKind kind) { return kind == DeviceKind::kCuda ? "cuda" : "cpu"; }
 
+// More tokens than any machine generates while a test looks on.
+constexpr int32_t kEndless = 16'000'000;
+
 Request Prompt(const std::string& text, int64_t max_tokens, float temperature = 0) {
   Request request;
   request.text = text;
@@ -368,7 +371,7 @@ TEST_P(EngineTest, CancellationsLeakNoSlot) {
 
 TEST_P(EngineTest, HonoursDeadlines) {
   auto engine = Open();
-  Request request = Prompt("Hello", 60000, 1.0F);
+  Request request = Prompt("Hello", kEndless, 1.0F);
   request.deadline = absl::Now() + absl::Seconds(1);
   auto sink = Start(engine.get(), request);
   EXPECT_EQ(sink->Wait().status.code(), absl::StatusCode::kDeadlineExceeded);
@@ -383,7 +386,7 @@ TEST_P(EngineTest, RefusesAtOnceWhenFull) {
   config.max_waiting = 3;
   auto engine = Open(config);
   std::vector<std::shared_ptr<RecordingSink>> sinks;
-  for (int i = 0; i < 5; ++i) sinks.push_back(Start(engine.get(), Prompt("Hello", 50000, 1.0F)));
+  for (int i = 0; i < 5; ++i) sinks.push_back(Start(engine.get(), Prompt("Hello", kEndless, 1.0F)));
   const absl::Status status = engine->Submit(Prompt("Hello", 5), std::make_shared<RecordingSink>());
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(status.message()), HasSubstr("2 requests may run and 3 may wait"));
@@ -412,7 +415,7 @@ TEST_P(EngineTest, EndsASinkThatStaysBacklogged) {
   EngineConfig config = TinyConfig(model_.path());
   config.stall_limit = absl::Milliseconds(100);
   auto engine = Open(config);
-  auto sink = Start(engine.get(), Prompt("Hello", 50000));
+  auto sink = Start(engine.get(), Prompt("Hello", kEndless));
   ASSERT_TRUE(sink->WaitForTokens(1));
   sink->SetState(SinkState::kBacklogged);
   EXPECT_EQ(sink->Wait().status.code(), absl::StatusCode::kResourceExhausted);
@@ -422,7 +425,7 @@ TEST_P(EngineTest, EndsWhoWaitsPastTheDeadlineBehindASinkThatDoesNotRead) {
   EngineConfig config = TinyConfig(model_.path());
   config.state_slots = 1;
   auto engine = Open(config);
-  auto slow = Start(engine.get(), Prompt("Hello", 50000));
+  auto slow = Start(engine.get(), Prompt("Hello", kEndless));
   ASSERT_TRUE(slow->WaitForTokens(1));
   slow->SetState(SinkState::kBacklogged);
   Request request = Prompt("World", 5);
@@ -439,7 +442,7 @@ TEST_P(EngineTest, SaysThatItDrainsAlsoWhenItIsFull) {
   config.state_slots = 1;
   config.max_waiting = 0;
   auto engine = Open(config);
-  auto sink = Start(engine.get(), Prompt("Hello", 60000));
+  auto sink = Start(engine.get(), Prompt("Hello", kEndless));
   engine->StartDraining();
   EXPECT_EQ(engine->Submit(Prompt("Hello", 5), std::make_shared<RecordingSink>()).code(),
             absl::StatusCode::kUnavailable);
@@ -457,7 +460,7 @@ TEST_P(EngineTest, DrainsAndThenRefuses) {
 
 TEST_P(EngineTest, CancelsWhatIsLeftWhenTheDrainLimitPasses) {
   auto engine = Open();
-  auto sink = Start(engine.get(), Prompt("Hello", 60000));
+  auto sink = Start(engine.get(), Prompt("Hello", kEndless));
   ASSERT_TRUE(sink->WaitForTokens(1));
   EXPECT_FALSE(engine->FinishDraining(absl::Now()));
   const Outcome outcome = sink->Wait();
@@ -474,7 +477,7 @@ TEST_P(EngineTest, CancelsAlsoWhatIsSubmittedWhileItIsCancelling) {
       // A long text, so that many are being read while the engine starts to refuse.
       for (absl::Status status; status.code() != absl::StatusCode::kUnavailable;) {
         auto sink = std::make_shared<RecordingSink>();
-        status = engine->Submit(Prompt(LongText(50000), 60000), sink);
+        status = engine->Submit(Prompt(LongText(50000), kEndless), sink);
         if (status.ok()) sinks.push_back(sink);
       }
     });
@@ -492,7 +495,7 @@ TEST_P(EngineTest, CancelsAlsoWhatIsSubmittedWhileItIsCancelling) {
 
 TEST_P(EngineTest, StoppingEndsWhatRuns) {
   auto engine = Open();
-  auto sink = Start(engine.get(), Prompt("Hello", 60000));
+  auto sink = Start(engine.get(), Prompt("Hello", kEndless));
   ASSERT_TRUE(sink->WaitForTokens(1));
   engine.reset();
   EXPECT_EQ(sink->Wait().status.code(), absl::StatusCode::kUnavailable);

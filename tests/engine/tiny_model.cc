@@ -80,6 +80,7 @@ EngineConfig TinyConfig(const std::filesystem::path& model) {
   config.state_slots = 8;
   config.max_waiting = 64;
   config.max_step_tokens = 256;
+  config.max_output_tokens = 1 << 24;
   return config;
 }
 

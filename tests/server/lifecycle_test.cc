@@ -84,10 +84,10 @@ TEST(Lifecycle, SigtermFinishesTheStreamsAndExitsWithZero) {
 }
 
 TEST(Lifecycle, TheDrainLimitCutsWhatIsLeft) {
-  ServerProcess server({"--drain-limit=0s"});
+  ServerProcess server({"--drain-limit=0s", "--max-output-tokens=16000000"});
   const auto stub = v1::GenerationService::NewStub(server.NewChannel());
   grpc::ClientContext context;
-  const auto reader = stub->Generate(&context, LongRequest(65536));
+  const auto reader = stub->Generate(&context, LongRequest(16'000'000));
   v1::GenerateResponse response;
   ASSERT_TRUE(reader->Read(&response));
   server.process().Signal(SIGTERM);
