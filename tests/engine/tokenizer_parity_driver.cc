@@ -14,18 +14,23 @@
 namespace sluice {
 namespace {
 
-bool ReadNumber(uint32_t* number) { return std::fread(number, sizeof(*number), 1, stdin) == 1; }
+// Neither fread nor fwrite takes the null pointer that an empty vector or view may have.
+bool Read(void* to, size_t bytes) { return bytes == 0 || std::fread(to, 1, bytes, stdin) == bytes; }
 
-void WriteNumber(uint32_t number) { std::fwrite(&number, sizeof(number), 1, stdout); }
+void Write(const void* from, size_t bytes) {
+  if (bytes != 0) std::fwrite(from, 1, bytes, stdout);
+}
+
+void WriteNumber(uint32_t number) { Write(&number, sizeof(number)); }
 
 void WriteText(absl::string_view text) {
   WriteNumber(static_cast<uint32_t>(text.size()));
-  std::fwrite(text.data(), 1, text.size(), stdout);
+  Write(text.data(), text.size());
 }
 
 bool AnswerEncode(const Tokenizer& tokenizer, uint32_t bytes) {
   std::string text(bytes, '\0');
-  if (std::fread(text.data(), 1, bytes, stdin) != bytes) return false;
+  if (!Read(text.data(), bytes)) return false;
   const auto ids = tokenizer.Encode(text, /*add_special_tokens=*/true);
   WriteNumber(ids.ok() ? 0 : 1);
   if (!ids.ok()) {
@@ -33,13 +38,13 @@ bool AnswerEncode(const Tokenizer& tokenizer, uint32_t bytes) {
     return true;
   }
   WriteNumber(static_cast<uint32_t>(ids->size()));
-  std::fwrite(ids->data(), sizeof(int32_t), ids->size(), stdout);
+  Write(ids->data(), ids->size() * sizeof(int32_t));
   return true;
 }
 
 bool AnswerDecode(const Tokenizer& tokenizer, uint32_t count) {
   std::vector<int32_t> ids(count);
-  if (std::fread(ids.data(), sizeof(int32_t), count, stdin) != count) return false;
+  if (!Read(ids.data(), count * sizeof(int32_t))) return false;
   const auto text = tokenizer.Decode(ids, /*skip_special_tokens=*/true);
   WriteNumber(text.ok() ? 0 : 1);
   WriteText(text.ok() ? absl::string_view(*text) : text.status().message());
@@ -54,7 +59,7 @@ int Run(const char* file) {
   }
   for (int kind = std::getchar(); kind != EOF; kind = std::getchar()) {
     uint32_t size = 0;
-    if (!ReadNumber(&size)) return 1;
+    if (!Read(&size, sizeof(size))) return 1;
     const bool answered =
         kind == 'e' ? AnswerEncode(**tokenizer, size) : AnswerDecode(**tokenizer, size);
     if (!answered) return 1;
