@@ -14,8 +14,6 @@ HWY_BEFORE_NAMESPACE();
 namespace sluice {
 namespace HWY_NAMESPACE {
 
-constexpr int64_t kMaxKeyDim = 512;
-
 // One state head of one row.
 struct StepHead {
   int64_t key_dim;
@@ -93,7 +91,7 @@ void GatedStepHead(const GatedStepArgs& args, int64_t row, int64_t kv_head) {
   const int64_t value_dim = shape.value_dim;
   const int64_t group = shape.heads / shape.kv_heads;
   const float* gate = op.log_decay + (row * shape.kv_heads + kv_head) * key_dim;
-  HWY_ALIGN float decay[kMaxKeyDim];
+  HWY_ALIGN float decay[kMaxGatedDim];
   ForVectors(key_dim, [&](auto d, int64_t i) HWY_ATTR {
     hn::StoreU(hn::Exp(d, hn::LoadU(d, gate + i)), d, decay + i);
   });

@@ -209,6 +209,19 @@ GatedOutcome RunGatedStep(Device& device, const GatedProblem& problem) {
   return memory.Read();
 }
 
+GatedOperands PlainOperands(const Output& memory, int64_t stride) {
+  return {.q = memory.data(),
+          .k = memory.data(),
+          .v = memory.data(),
+          .q_stride = stride,
+          .k_stride = stride,
+          .v_stride = stride,
+          .log_decay = memory.as<float>(),
+          .states = memory.as<float>() + 256,
+          .slot_stride = 512,
+          .out = memory.as<float>() + 800};
+}
+
 ref::GatedHead HeadOf(const GatedProblem& problem, size_t run, int32_t head) {
   const GatedShape& s = problem.shape;
   const TokenRun& tokens = problem.runs[run];

@@ -7,6 +7,7 @@
 #include "kernels/device.h"
 #include "tests/kernels/compare.h"
 #include "tests/kernels/gated_ref.h"
+#include "tests/kernels/guarded_memory.h"
 #include "tests/kernels/packed_rows.h"
 
 namespace sluice {
@@ -53,6 +54,9 @@ GatedProblem PartOf(const GatedProblem& problem, size_t run, int64_t begin, int6
 // Fail the test if anything is written that is not to be.
 GatedOutcome RunGatedChunk(Device& device, const GatedProblem& problem);
 GatedOutcome RunGatedStep(Device& device, const GatedProblem& problem);  // runs of one token
+
+// Operands of one row of two heads of 16 x 16, whose slot begins at float 256 of `memory`, of 1000.
+GatedOperands PlainOperands(const Output& memory, int64_t stride);
 
 // Head `head` of run `run` as the oracle takes it.
 ref::GatedHead HeadOf(const GatedProblem& problem, size_t run, int32_t head);

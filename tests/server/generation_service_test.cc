@@ -36,18 +36,24 @@ grpc::Status CallOnce(Stub& stub, const v1::GenerateRequest& request) {
   return reader->Finish();
 }
 
-TEST(GenerationService, StreamsInOrderAndFinishesLast) {
-  FakeEngine engine;
-  TestServer server;
-  server.handle.Set(&engine);
-  const auto stub = NewStub(server);
+// A server on loopback, whose engine does what the test says.
+class GenerationServiceTest : public testing::Test {
+ protected:
+  GenerationServiceTest() { server_.handle.Set(&engine_); }
+
+  FakeEngine engine_;
+  TestServer server_;
+  const std::unique_ptr<Stub> stub_ = NewStub(server_);
+};
+
+TEST_F(GenerationServiceTest, StreamsInOrderAndFinishesLast) {
   grpc::ClientContext context;
   v1::GenerateRequest request = Prompt("once");
   request.set_request_id("mine");
   request.mutable_stopping()->set_max_tokens(3);
-  const auto reader = stub->Generate(&context, request);
+  const auto reader = stub_->Generate(&context, request);
 
-  const SubmittedRequest submitted = engine.Next();
+  const SubmittedRequest submitted = engine_.Next();
   EXPECT_EQ(submitted.request.text, "once");
   EXPECT_EQ(submitted.request.id, "mine");
   EXPECT_EQ(submitted.request.stopping.max_tokens, 3);
@@ -84,7 +90,7 @@ TEST(GenerationService, StreamsInOrderAndFinishesLast) {
     ASSERT_EQ(ids[i], i);
     ASSERT_EQ(text[i], static_cast<char>('a' + i % 26));
   }
-  EXPECT_TRUE(server.calls.WaitUntilIdle(absl::Now() + absl::Seconds(20)));
+  EXPECT_TRUE(server_.calls.WaitUntilIdle(absl::Now() + absl::Seconds(20)));
 }
 
 TEST(GenerationService, RefusesWhileTheModelIsLoaded) {
@@ -113,76 +119,61 @@ TEST(GenerationService, NamesWhatItRefusesAsTheClientDoes) {
   EXPECT_THAT(outcomes[2].request_id, testing::MatchesRegex("r-[0-9a-f]+"));
 }
 
-TEST(GenerationService, PassesOnWhyTheEngineRefused) {
-  FakeEngine engine;
-  TestServer server;
-  server.handle.Set(&engine);
-  const auto stub = NewStub(server);
+TEST_F(GenerationServiceTest, PassesOnWhyTheEngineRefused) {
   const std::vector<std::pair<absl::Status, grpc::StatusCode>> cases = {
       {absl::InvalidArgumentError("sampling.temperature: nan"), grpc::StatusCode::INVALID_ARGUMENT},
       {absl::ResourceExhaustedError("the queue is full"), grpc::StatusCode::RESOURCE_EXHAUSTED},
       {absl::UnavailableError("draining"), grpc::StatusCode::UNAVAILABLE},
       {absl::DeadlineExceededError("late"), grpc::StatusCode::DEADLINE_EXCEEDED}};
   for (const auto& [status, code] : cases) {
-    engine.SetSubmitStatus(status);
-    const grpc::Status got = CallOnce(*stub, Prompt("x"));
+    engine_.SetSubmitStatus(status);
+    const grpc::Status got = CallOnce(*stub_, Prompt("x"));
     EXPECT_EQ(got.error_code(), code);
     EXPECT_EQ(got.error_message(), std::string(status.message()));
   }
   // The engine tells the observer of what it refuses; the service must not do so again.
-  EXPECT_TRUE(server.recorder.outcomes().empty());
+  EXPECT_TRUE(server_.recorder.outcomes().empty());
 }
 
-TEST(GenerationService, NamesTheFieldThatIsNotUtf8) {
-  FakeEngine engine;
-  TestServer server;
-  server.handle.Set(&engine);
+TEST_F(GenerationServiceTest, NamesTheFieldThatIsNotUtf8) {
   std::string response;
-  const grpc::Status status = CallRaw(server.NewChannel(), "/sluice.v1.GenerationService/Generate",
+  const grpc::Status status = CallRaw(server_.NewChannel(), "/sluice.v1.GenerationService/Generate",
                                       "\x0A\x02\xC3\x28", &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(status.error_message(), "text: not valid UTF-8");
-  ASSERT_EQ(server.recorder.outcomes().size(), 1U);
+  ASSERT_EQ(server_.recorder.outcomes().size(), 1U);
 }
 
-TEST(GenerationService, ACancelReachesTheEngine) {
-  FakeEngine engine;
-  TestServer server;
-  server.handle.Set(&engine);
-  const auto stub = NewStub(server);
+TEST_F(GenerationServiceTest, ACancelReachesTheEngine) {
   grpc::ClientContext context;
-  const auto reader = stub->Generate(&context, Prompt("x"));
-  const SubmittedRequest submitted = engine.Next();
+  const auto reader = stub_->Generate(&context, Prompt("x"));
+  const SubmittedRequest submitted = engine_.Next();
   submitted.sink->OnOutput({"a", {{1, {}, {}}}});
   v1::GenerateResponse response;
   ASSERT_TRUE(reader->Read(&response));
   EXPECT_EQ(submitted.sink->State(), SinkState::kReady);
   context.TryCancel();
-  EXPECT_TRUE(engine.WaitForWakes(1));
+  EXPECT_TRUE(engine_.WaitForWakes(1));
   EXPECT_EQ(submitted.sink->State(), SinkState::kCancelled);
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
   // The reactor is gone, though the engine has not let go of the sink.
-  EXPECT_TRUE(server.calls.WaitUntilIdle(absl::Now() + absl::Seconds(20)));
+  EXPECT_TRUE(server_.calls.WaitUntilIdle(absl::Now() + absl::Seconds(20)));
   submitted.sink->OnOutput({"b", {{2, {}, {}}}});
   submitted.sink->OnDone({});
 }
 
-TEST(GenerationService, ADeadlineReachesTheEngine) {
-  FakeEngine engine;
-  TestServer server;
-  server.handle.Set(&engine);
-  const auto stub = NewStub(server);
+TEST_F(GenerationServiceTest, ADeadlineReachesTheEngine) {
   grpc::ClientContext context;
   const absl::Time deadline = absl::Now() + absl::Milliseconds(300);
   context.set_deadline(absl::ToChronoTime(deadline));
-  const auto reader = stub->Generate(&context, Prompt("x"));
-  const SubmittedRequest submitted = engine.Next();
+  const auto reader = stub_->Generate(&context, Prompt("x"));
+  const SubmittedRequest submitted = engine_.Next();
   // The wire has it as a duration, so it arrives a little later.
   EXPECT_LT(absl::AbsDuration(submitted.request.deadline - deadline), absl::Milliseconds(250));
   v1::GenerateResponse response;
   EXPECT_FALSE(reader->Read(&response));
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-  EXPECT_TRUE(engine.WaitForWakes(1)) << "the server's side ends too";
+  EXPECT_TRUE(engine_.WaitForWakes(1)) << "the server's side ends too";
   EXPECT_EQ(submitted.sink->State(), SinkState::kCancelled);
 }
 
@@ -204,23 +195,19 @@ size_t FillUntilBacklogged(Sink& sink) {
   return bytes;
 }
 
-TEST(GenerationService, ASlowReaderIsHeldBackAndLosesNothing) {
-  FakeEngine engine;
-  TestServer server;
-  server.handle.Set(&engine);
-  const auto stub = NewStub(server);
+TEST_F(GenerationServiceTest, ASlowReaderIsHeldBackAndLosesNothing) {
   grpc::ClientContext context;
-  const auto reader = stub->Generate(&context, Prompt("x"));
-  const SubmittedRequest submitted = engine.Next();
+  const auto reader = stub_->Generate(&context, Prompt("x"));
+  const SubmittedRequest submitted = engine_.Next();
   const size_t sent = FillUntilBacklogged(*submitted.sink);
   EXPECT_EQ(submitted.sink->State(), SinkState::kBacklogged);
   // What HTTP/2's windows and the socket's buffers take, and our 64 KiB.
   EXPECT_LT(sent, size_t{32} << 20);
-  const int wakes = engine.wakes();
+  const int wakes = engine_.wakes();
   size_t received = 0;
   v1::GenerateResponse response;
   std::thread finisher([&] {
-    EXPECT_TRUE(engine.WaitForWakes(wakes + 1));
+    EXPECT_TRUE(engine_.WaitForWakes(wakes + 1));
     submitted.sink->OnDone({});
   });
   while (reader->Read(&response)) received += response.text().size();
@@ -248,39 +235,28 @@ TEST(GenerationService, AClientThatNeverReadsIsCutOffAfterTheReadLimit) {
   EXPECT_FALSE(reader->Finish().ok());
 }
 
-TEST(GenerationService, RefusesMessagesOverTheLimit) {
-  FakeEngine engine;
-  TestServer server;
-  server.handle.Set(&engine);
-  const auto stub = NewStub(server);
+TEST_F(GenerationServiceTest, RefusesMessagesOverTheLimit) {
   const auto limit = static_cast<size_t>(MaxReceiveBytes(LoopbackConfig().engine));
-  const grpc::Status status = CallOnce(*stub, Prompt(std::string(limit + 1, 'x')));
+  const grpc::Status status = CallOnce(*stub_, Prompt(std::string(limit + 1, 'x')));
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_THAT(status.error_message(), HasSubstr("larger than max"));
 }
 
-TEST(GenerationService, DoesNotInflate) {
-  FakeEngine engine;
-  TestServer server;
-  server.handle.Set(&engine);
-  const auto stub = NewStub(server);
+TEST_F(GenerationServiceTest, DoesNotInflate) {
   grpc::ClientContext context;
   context.set_compression_algorithm(GRPC_COMPRESS_GZIP);
-  const auto reader = stub->Generate(&context, Prompt(std::string(100'000, 'x')));
+  const auto reader = stub_->Generate(&context, Prompt(std::string(100'000, 'x')));
   v1::GenerateResponse response;
   EXPECT_FALSE(reader->Read(&response));
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNIMPLEMENTED);
 }
 
-TEST(GenerationService, ManyStreamsAtOnceEachGetTheirOwn) {
-  FakeEngine engine;
-  TestServer server;
-  server.handle.Set(&engine);
+TEST_F(GenerationServiceTest, ManyStreamsAtOnceEachGetTheirOwn) {
   constexpr int kStreams = 64;
-  std::thread engine_thread([&engine] {
+  std::thread engine_thread([this] {
     std::vector<SubmittedRequest> requests;
     requests.reserve(kStreams);
-    for (int i = 0; i < kStreams; ++i) requests.push_back(engine.Next());
+    for (int i = 0; i < kStreams; ++i) requests.push_back(engine_.Next());
     for (int step = 0; step < 50; ++step) {
       for (const SubmittedRequest& request : requests) {
         request.sink->OnOutput({*request.request.text + ",", {{step, {}, {}}}});
@@ -288,7 +264,7 @@ TEST(GenerationService, ManyStreamsAtOnceEachGetTheirOwn) {
     }
     for (const SubmittedRequest& request : requests) request.sink->OnDone({});
   });
-  const auto channel = server.NewChannel();
+  const auto channel = server_.NewChannel();
   std::vector<std::thread> clients;
   clients.reserve(kStreams);
   for (int i = 0; i < kStreams; ++i) {

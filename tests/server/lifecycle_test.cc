@@ -16,6 +16,8 @@ namespace sluice {
 namespace {
 
 constexpr uint32_t kTokens = 3000;
+constexpr uint32_t kEndless = 16'000'000;  // more than any machine makes while a test looks on
+constexpr char kAllowEndless[] = "--max-output-tokens=16000000";
 
 using testing::HasSubstr;
 using testing::Not;
@@ -84,10 +86,10 @@ TEST(Lifecycle, SigtermFinishesTheStreamsAndExitsWithZero) {
 }
 
 TEST(Lifecycle, TheDrainLimitCutsWhatIsLeft) {
-  ServerProcess server({"--drain-limit=0s", "--max-output-tokens=16000000"});
+  ServerProcess server({"--drain-limit=0s", kAllowEndless});
   const auto stub = v1::GenerationService::NewStub(server.NewChannel());
   grpc::ClientContext context;
-  const auto reader = stub->Generate(&context, LongRequest(16'000'000));
+  const auto reader = stub->Generate(&context, LongRequest(kEndless));
   v1::GenerateResponse response;
   ASSERT_TRUE(reader->Read(&response));
   server.process().Signal(SIGTERM);
@@ -101,10 +103,10 @@ TEST(Lifecycle, TheDrainLimitCutsWhatIsLeft) {
 }
 
 TEST(Lifecycle, ASecondSignalEndsItAtOnce) {
-  ServerProcess server({"--drain-limit=120s", "--max-output-tokens=16000000"});
+  ServerProcess server({"--drain-limit=120s", kAllowEndless});
   const auto stub = v1::GenerationService::NewStub(server.NewChannel());
   grpc::ClientContext context;
-  const auto reader = stub->Generate(&context, LongRequest(16'000'000));
+  const auto reader = stub->Generate(&context, LongRequest(kEndless));
   v1::GenerateResponse response;
   ASSERT_TRUE(reader->Read(&response));
   server.process().Signal(SIGTERM);
