@@ -2,10 +2,10 @@
 //
 //   y[r, n] = sum_k x[r, k] * weight[n, k]  (+ y[r, n] if accumulate)
 //
-// Accumulation is float32. On the CPU, x is float32; with a bfloat16 weight and more than a few
-// rows, x is rounded to bfloat16 for the product. The result of a row may depend on the number of
-// rows in its last bits, since the library picks its algorithm by shape; it never depends on the
-// other rows' values.
+// Accumulation is float32. On the CPU, x is float32; with a bfloat16 weight it is rounded to
+// bfloat16 for the product, if the processor multiplies bfloat16. The result of a row may depend on
+// the number of rows in its last bits, since the library picks its algorithm by shape; it never
+// depends on the other rows' values.
 //
 // Oracle: tests/kernels/linear_ref.h.
 #pragma once

@@ -13,6 +13,7 @@
 
 #include "kernels/bfloat16_cpu.h"
 #include "kernels/check.h"
+#include "kernels/linear_few_rows_cpu.h"
 
 namespace sluice {
 namespace {
@@ -78,7 +79,7 @@ dnnl::matmul::primitive_desc DescribeProduct(const dnnl::memory::desc& x,
 LinearArgs RowsOf(const LinearArgs& args, int64_t first, int32_t count) {
   LinearArgs part = args;
   part.rows = count;
-  part.x = static_cast<const float*>(args.x) + first * args.x_stride;
+  part.x = static_cast<const char*>(args.x) + first * args.x_stride * DTypeBytes(args.x_dtype);
   part.y = static_cast<float*>(args.y) + first * args.y_stride;
   return part;
 }
@@ -92,31 +93,42 @@ bool CpuHasBFloat16() {
   return (has & needed) == needed;
 }
 
-// The primitives, one a shape, and the memory they work in.
+// The primitives, one a shape, and the memory they work in. They multiply in the type of x, to
+// which the weight is widened if it is narrower.
 class LinearCpu::Products {
  public:
   explicit Products(ThreadPool& pool) : pool_(pool), scratch_(pool.threads()) {}
 
+  // The same with x rounded to bfloat16, if the processor multiplies that. Until the next call.
+  LinearArgs RoundX(const LinearArgs& args) {
+    if (args.weight_dtype != DType::kBFloat16 || !has_bfloat16_) return args;
+    const int64_t in_dim = args.in_dim;
+    const float* x = static_cast<const float*>(args.x);
+    rounded_.Reserve(args.rows * in_dim * 2);
+    uint16_t* to = static_cast<uint16_t*>(rounded_.data());
+    pool_.Ranges(args.rows, kElementGrain / in_dim, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        RoundToBFloat16(x + row * args.x_stride, in_dim, to + row * in_dim);
+      }
+    });
+    LinearArgs rounded = args;
+    rounded.x_dtype = DType::kBFloat16;
+    rounded.x = to;
+    rounded.x_stride = in_dim;
+    return rounded;
+  }
+
   // Products of `block` rows each, which make up all rows. A task is some outputs of one product.
   void RunBlocks(const LinearArgs& args, int32_t block) {
-    LinearArgs operands = args;  // as oneDNN takes them
-    if (args.weight_dtype == DType::kBFloat16 && has_bfloat16_) {
-      operands.x = RoundRows(args);
-      operands.x_stride = args.in_dim;
-    } else {
-      operands.weight_dtype = DType::kFloat32;
-    }
     const int64_t piece = PieceOf(args);
     const int64_t pieces = (args.out_dim + piece - 1) / piece;
     const int64_t last = args.out_dim - (pieces - 1) * piece;
-    operands.rows = block;
     if (products_.size() + 2 > kMaxProducts) products_.clear();
-    Product& product = Find(operands, piece);
-    Product& last_product = last == piece ? product : Find(operands, last);
+    Product& product = Find(args, block, piece);
+    Product& last_product = last == piece ? product : Find(args, block, last);
     pool_.Run(args.rows / block * pieces, [&](int64_t index, int32_t thread) {
       const bool is_last = index % pieces == pieces - 1;
       RunPiece({.args = args,
-                .operands = operands,
                 .row = index / pieces * block,
                 .output = index % pieces * piece,
                 .outputs = is_last ? last : piece,
@@ -126,8 +138,8 @@ class LinearCpu::Products {
   }
 
  private:
-  // Rows, outputs, inputs, strides of x and y, bfloat16 or not, accumulated or not.
-  using Shape = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, bool, bool>;
+  // Rows, outputs, inputs, strides of x and y, type of x, accumulated or not.
+  using Shape = std::tuple<int32_t, int64_t, int32_t, int64_t, int64_t, DType, bool>;
   struct Product {
     dnnl::matmul primitive;
     std::vector<std::unordered_map<int, dnnl::memory>> memory;  // by thread
@@ -139,7 +151,6 @@ class LinearCpu::Products {
 
   struct Piece {
     const LinearArgs& args;
-    const LinearArgs& operands;
     int64_t row;
     int64_t output;
     int64_t outputs;
@@ -147,30 +158,33 @@ class LinearCpu::Products {
     int32_t thread;
   };
 
+  static bool Widens(const LinearArgs& args) { return args.weight_dtype != args.x_dtype; }
+
   // Outputs of a task: enough tasks for all threads, but never a matter of how many there are,
   // since the library may add in another order for another number of outputs.
-  int64_t PieceOf(const LinearArgs& args) const {
+  static int64_t PieceOf(const LinearArgs& args) {
     int64_t piece = std::min<int64_t>(args.out_dim / kPieces, kMaxPiece);
-    const bool widens = args.weight_dtype == DType::kBFloat16 && !has_bfloat16_;
-    if (widens) piece = std::min(piece, kWidenedBytes / (int64_t{args.in_dim} * 4));
+    if (Widens(args)) piece = std::min(piece, kWidenedBytes / (int64_t{args.in_dim} * 4));
     piece = std::max<int64_t>((piece + kOutputGrain - 1) / kOutputGrain, 1) * kOutputGrain;
     return std::min<int64_t>(piece, args.out_dim);
   }
 
   void RunPiece(const Piece& piece) {
     const LinearArgs& args = piece.args;
-    const int64_t x_at = piece.row * piece.operands.x_stride;
     const int64_t at = piece.output * args.in_dim;
     // The library wants pointers to what it may change; it changes y and the scratch memory.
-    char* x = static_cast<char*>(const_cast<void*>(piece.operands.x)) +
-              x_at * DTypeBytes(piece.operands.weight_dtype);
+    char* x = static_cast<char*>(const_cast<void*>(args.x)) +
+              piece.row * args.x_stride * DTypeBytes(args.x_dtype);
     char* weight =
         static_cast<char*>(const_cast<void*>(args.weight)) + at * DTypeBytes(args.weight_dtype);
     float* y = static_cast<float*>(args.y) + piece.row * args.y_stride + piece.output;
-    if (args.weight_dtype != piece.operands.weight_dtype) {
-      float* widened = static_cast<float*>(scratch_[piece.thread].widened.data());
-      WidenBFloat16(reinterpret_cast<uint16_t*>(weight), piece.outputs * args.in_dim, widened);
-      weight = reinterpret_cast<char*>(widened);
+    if (Widens(args)) {
+      Scratch& widened = scratch_[piece.thread].widened;
+      const int64_t numbers = piece.outputs * args.in_dim;
+      widened.Reserve(numbers * 4);
+      WidenBFloat16(reinterpret_cast<uint16_t*>(weight), numbers,
+                    static_cast<float*>(widened.data()));
+      weight = static_cast<char*>(widened.data());
     }
     try {
       const OneThread setting;
@@ -187,47 +201,32 @@ class LinearCpu::Products {
     }
   }
 
-  const void* RoundRows(const LinearArgs& args) {
-    const int64_t in_dim = args.in_dim;
-    const float* x = static_cast<const float*>(args.x);
-    rounded_.Reserve(args.rows * in_dim * 2);
-    uint16_t* to = static_cast<uint16_t*>(rounded_.data());
-    pool_.Ranges(args.rows, kElementGrain / in_dim, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        RoundToBFloat16(x + row * args.x_stride, in_dim, to + row * in_dim);
-      }
-    });
-    return to;
-  }
-
-  // Of `outputs` outputs. Reserves for every thread what the product works in.
-  Product& Find(const LinearArgs& operands, int64_t outputs) {
-    const bool is_bfloat16 = operands.weight_dtype == DType::kBFloat16;
-    const Shape shape = {operands.rows,     outputs,     operands.in_dim,    operands.x_stride,
-                         operands.y_stride, is_bfloat16, operands.accumulate};
+  // Of `rows` rows and `outputs` outputs. Reserves for every thread what the product works in.
+  Product& Find(const LinearArgs& args, int32_t rows, int64_t outputs) {
+    const Shape shape = {rows,          outputs,      args.in_dim,    args.x_stride,
+                         args.y_stride, args.x_dtype, args.accumulate};
     const auto found = products_.find(shape);
     if (found != products_.end()) return found->second;
     try {
-      return products_.emplace(shape, Build(operands, outputs)).first->second;
+      return products_.emplace(shape, Build(args, rows, outputs)).first->second;
     } catch (const dnnl::error& error) {
       CheckFailed(__FILE__, __LINE__, "matrix product", error.what());
     }
   }
 
-  Product Build(const LinearArgs& operands, int64_t outputs) {
+  Product Build(const LinearArgs& args, int32_t block, int64_t outputs) {
     using Memory = dnnl::memory;
     const OneThread setting;
-    const auto type = operands.weight_dtype == DType::kBFloat16 ? Memory::data_type::bf16
-                                                                : Memory::data_type::f32;
-    const Memory::dim rows = operands.rows;
-    const Memory::dim inputs = operands.in_dim;
-    const Memory::desc x({rows, inputs}, type, Memory::dims{operands.x_stride, 1});
+    const auto type =
+        args.x_dtype == DType::kBFloat16 ? Memory::data_type::bf16 : Memory::data_type::f32;
+    const Memory::dim rows = block;
+    const Memory::dim inputs = args.in_dim;
+    const Memory::desc x({rows, inputs}, type, Memory::dims{args.x_stride, 1});
     const Memory::desc weight({inputs, outputs}, type, Memory::dims{1, inputs});
-    const Memory::desc y({rows, outputs}, Memory::data_type::f32,
-                         Memory::dims{operands.y_stride, 1});
+    const Memory::desc y({rows, outputs}, Memory::data_type::f32, Memory::dims{args.y_stride, 1});
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    if (operands.accumulate) {
+    if (args.accumulate) {
       dnnl::post_ops add_to_y;
       add_to_y.append_sum(1.0F);
       attributes.set_post_ops(add_to_y);
@@ -238,7 +237,6 @@ class LinearCpu::Products {
     product.primitive = dnnl::matmul(description);
     for (ThreadScratch& scratch : scratch_) {
       scratch.scratchpad.Reserve(static_cast<int64_t>(scratchpad.get_size()));
-      scratch.widened.Reserve(has_bfloat16_ ? 0 : outputs * inputs * 4);
       product.memory.push_back({{DNNL_ARG_SRC, Memory(x, engine_, nullptr)},
                                 {DNNL_ARG_WEIGHTS, Memory(weight, engine_, nullptr)},
                                 {DNNL_ARG_DST, Memory(y, engine_, nullptr)},
@@ -266,14 +264,17 @@ void LinearCpu::Run(const LinearArgs& args) {
   SLUICE_CHECK(args.in_dim > 0 && args.in_dim % 8 == 0);
   SLUICE_CHECK(args.out_dim >= 8 && (args.out_dim % 8 == 0 || !args.accumulate));
   SLUICE_CHECK(args.x_stride >= args.in_dim && args.y_stride >= args.out_dim);
-  if (args.rows <= kFewRows) return LinearFewRowsCpu(args, pool_);
+  if (args.rows == 0) return;
+  const LinearArgs rounded = products_->RoundX(args);
   int32_t row = 0;
-  for (const int32_t block : kRowBlocks) {
-    const int32_t rows = (args.rows - row) / block * block;
-    if (rows > 0) products_->RunBlocks(RowsOf(args, row, rows), block);
-    row += rows;
+  if (args.rows > kFewRows) {
+    for (const int32_t block : kRowBlocks) {
+      const int32_t rows = (args.rows - row) / block * block;
+      if (rows > 0) products_->RunBlocks(RowsOf(rounded, row, rows), block);
+      row += rows;
+    }
   }
-  if (row < args.rows) LinearFewRowsCpu(RowsOf(args, row, args.rows - row), pool_);
+  if (row < args.rows) LinearFewRowsCpu(RowsOf(rounded, row, args.rows - row), pool_);
 }
 
 }  // namespace sluice

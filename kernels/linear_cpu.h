@@ -1,10 +1,10 @@
 // Linear on the CPU.
 //
-// Up to kFewRows rows our own kernel runs: it reads each weight once for all rows, keeps x in
-// float32, and gives a row the same bits whatever the number of rows and their content. More rows
-// are cut into blocks of fixed sizes for oneDNN, the rest again goes to our own kernel. A bfloat16
-// weight is used as it is if the processor has instructions for it, else it is widened to float32
-// piece by piece.
+// Up to kFewRows rows our own kernel runs: it reads each weight once for all rows, and gives a row
+// the same bits whatever the number of rows and their content. More rows are cut into blocks of
+// fixed sizes for oneDNN, the rest again goes to our own kernel. With a bfloat16 weight, x is
+// rounded to bfloat16 if the processor multiplies that, else the weight is widened to float32 piece
+// by piece.
 //
 // oneDNN runs within tasks of our pool, one thread each; it never opens a parallel region.
 //
@@ -40,9 +40,6 @@ class LinearCpu {
   ThreadPool& pool_;
   std::unique_ptr<Products> products_;
 };
-
-// At most LinearCpu::kFewRows rows.
-void LinearFewRowsCpu(const LinearArgs& args, ThreadPool& pool);
 
 // Whether the processor multiplies bfloat16.
 bool CpuHasBFloat16();

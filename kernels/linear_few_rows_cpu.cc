@@ -1,6 +1,7 @@
+#include "kernels/linear_few_rows_cpu.h"
+
 #include "kernels/check.h"
 #include "kernels/linear_cpu.h"
-#include "kernels/thread_pool.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/linear_few_rows_cpu.cc"
@@ -76,48 +77,25 @@ HWY_INLINE void LinearTile(const LinearArgs& args, int64_t row, int64_t output) 
   }
 }
 
-// kRows rows against the eight outputs from `output` on. Not inlined: there are five of them for
-// each instruction set and type of weight, and they are called from many places.
+// Not inlined: there are five of them for each instruction set and type of weight.
 template <int kRows, bool kFetches, typename Weight>
-HWY_NOINLINE void LinearEight(const LinearArgs& args, int64_t row, int64_t output) {
+HWY_NOINLINE void EightOutputs(const LinearArgs& args, int64_t row, int64_t output) {
   constexpr int kOutputs = kRows == 1 ? 8 : 4;
   for (int64_t n = 0; n < 8; n += kOutputs) {
     LinearTile<kRows, kOutputs, kFetches, Weight>(args, row, output + n);
   }
 }
 
-// Rows of x go by four, the rest first: it alone meets a weight that is not in the nearest cache.
-template <int kFirstRows, typename Weight>
-HWY_INLINE void LinearOutputs(const LinearArgs& args, int64_t begin, int64_t end) {
-  for (int64_t output = begin; output < end; output += 8) {
-    LinearEight<kFirstRows, true, Weight>(args, 0, output);
-    for (int64_t row = kFirstRows; row < args.rows; row += 4) {
-      LinearEight<4, false, Weight>(args, row, output);
-    }
-  }
-}
-
 template <typename Weight>
-HWY_INLINE void LinearRows(const LinearArgs& args, int64_t begin, int64_t end) {
-  switch (args.rows % 4) {
-    case 1:
-      return LinearOutputs<1, Weight>(args, begin, end);
-    case 2:
-      return LinearOutputs<2, Weight>(args, begin, end);
-    case 3:
-      return LinearOutputs<3, Weight>(args, begin, end);
-    default:
-      return LinearOutputs<4, Weight>(args, begin, end);
-  }
+LinearEights EightsOf() {
+  return {{EightOutputs<1, true, Weight>, EightOutputs<2, true, Weight>,
+           EightOutputs<3, true, Weight>, EightOutputs<4, true, Weight>},
+          EightOutputs<4, false, Weight>};
 }
 
-// Outputs [begin, end), a multiple of 8 of them.
-void LinearFewRows(const LinearArgs& args, int64_t begin, int64_t end) {
-  if (args.weight_dtype == DType::kFloat32) {
-    LinearRows<float>(args, begin, end);
-  } else {
-    LinearRows<uint16_t>(args, begin, end);
-  }
+// Of float32 rows and weights of either type.
+LinearEights LinearEightsOf(DType weight) {
+  return weight == DType::kFloat32 ? EightsOf<float>() : EightsOf<uint16_t>();
 }
 
 }  // namespace HWY_NAMESPACE
@@ -127,19 +105,32 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace sluice {
 
-HWY_EXPORT(LinearFewRows);
+HWY_EXPORT(LinearEightsOf);
+
+namespace {
+
+// Eight outputs. Rows of x go by four, the rest first: it alone meets a weight that is not in the
+// nearest cache.
+void RunEight(const LinearEights& eights, const LinearArgs& args, int64_t output) {
+  const int32_t first_rows = (args.rows - 1) % 4 + 1;
+  eights.first[first_rows - 1](args, 0, output);
+  for (int64_t row = first_rows; row < args.rows; row += 4) eights.four(args, row, output);
+}
+
+}  // namespace
 
 void LinearFewRowsCpu(const LinearArgs& args, ThreadPool& pool) {
   if (args.rows == 0) return;
   SLUICE_CHECK(args.rows <= LinearCpu::kFewRows);
+  const LinearEights eights = args.x_dtype == DType::kBFloat16
+                                  ? LinearEightsOfDots()
+                                  : HWY_DYNAMIC_DISPATCH(LinearEightsOf)(args.weight_dtype);
   const int64_t grain = 2 * kElementGrain / (8 * int64_t{args.in_dim});
-  const int64_t eights = args.out_dim / 8;
-  pool.Ranges(eights, grain, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(LinearFewRows)(args, begin * 8, end * 8);
+  const int64_t count = args.out_dim / 8;
+  pool.Ranges(count, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t eight = begin; eight < end; ++eight) RunEight(eights, args, eight * 8);
     // The last outputs of an odd number are the last eight, some of them computed again.
-    if (end == eights && args.out_dim % 8 != 0) {
-      HWY_DYNAMIC_DISPATCH(LinearFewRows)(args, args.out_dim - 8, args.out_dim);
-    }
+    if (end == count && args.out_dim % 8 != 0) RunEight(eights, args, args.out_dim - 8);
   });
 }
 
