@@ -65,6 +65,16 @@ class Difference {
   int64_t count_ = 0;
 };
 
+// Near ties may change places, so theirs are looked up in ours by token.
+void CompareTop(const std::vector<TopToken>& ours, const nlohmann::json& theirs,
+                Difference* difference) {
+  for (const TopToken& top : ours) {
+    const auto is_same = [&top](const nlohmann::json& pair) { return pair[0] == top.token; };
+    const auto found = std::find_if(theirs.begin(), theirs.end(), is_same);
+    if (found != theirs.end()) difference->Add(top.logprob, (*found)[1].get<double>());
+  }
+}
+
 void CompareCase(Engine* engine, const nlohmann::json& golden, Difference* difference) {
   Request request;
   request.kind = RequestKind::kScore;
@@ -78,14 +88,7 @@ void CompareCase(Engine* engine, const nlohmann::json& golden, Difference* diffe
   EXPECT_FALSE(tokens[0].logprob.has_value());
   for (size_t i = 1; i < tokens.size(); ++i) {
     difference->Add(*tokens[i].logprob, golden["token_logprobs"][i].get<double>());
-    // Near ties may change places, so theirs is looked up in ours by token.
-    for (const TopToken& top : tokens[i].top) {
-      for (const auto& pair : golden["top_logprobs"][i]) {
-        if (pair[0].get<int32_t>() == top.token) {
-          difference->Add(top.logprob, pair[1].get<double>());
-        }
-      }
-    }
+    CompareTop(tokens[i].top, golden["top_logprobs"][i], difference);
   }
 }
 
