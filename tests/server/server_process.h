@@ -2,8 +2,6 @@
 #pragma once
 
 #include <grpcpp/channel.h>
-#include <grpcpp/create_channel.h>
-#include <grpcpp/security/credentials.h>
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -12,6 +10,7 @@
 
 #include "tests/engine/tiny_model.h"
 #include "tests/server/child_process.h"
+#include "tests/server/connected_channel.h"
 
 namespace sluice {
 
@@ -46,10 +45,8 @@ class ServerProcess {
     EXPECT_NE(process_.WaitForLine("serving"), "") << process_.output();
   }
 
-  // With a connection of its own.
-  std::shared_ptr<grpc::Channel> NewChannel(grpc::ChannelArguments arguments = {}) const {
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    return grpc::CreateCustomChannel(address_, grpc::InsecureChannelCredentials(), arguments);
+  std::shared_ptr<grpc::Channel> NewChannel(const grpc::ChannelArguments& arguments = {}) const {
+    return ConnectedChannel(address_, arguments);
   }
 
   ChildProcess& process() { return process_; }

@@ -3,9 +3,7 @@
 
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
-#include <grpcpp/create_channel.h>
 #include <grpcpp/impl/codegen/client_unary_call.h>
-#include <grpcpp/security/credentials.h>
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -15,6 +13,7 @@
 
 #include "server/grpc_server.h"
 #include "server/health.h"
+#include "tests/server/connected_channel.h"
 
 namespace sluice {
 
@@ -58,11 +57,8 @@ class TestServer {
   TestServer(const TestServer&) = delete;
   TestServer& operator=(const TestServer&) = delete;
 
-  // A channel with a connection of its own.
-  std::shared_ptr<grpc::Channel> NewChannel(grpc::ChannelArguments arguments = {}) const {
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    return grpc::CreateCustomChannel(server->address(), grpc::InsecureChannelCredentials(),
-                                     arguments);
+  std::shared_ptr<grpc::Channel> NewChannel(const grpc::ChannelArguments& arguments = {}) const {
+    return ConnectedChannel(server->address(), arguments);
   }
 
   RecordingObserver recorder;
