@@ -19,7 +19,7 @@ namespace sluice {
 namespace {
 
 // Rows that a product may have, so that few shapes serve any batch.
-constexpr int32_t kRowBlocks[] = {512, 256, 128, 64, 32, 16};
+constexpr int32_t kRowBlocks[] = {512, 256, 128, 64};
 // Into how many pieces the outputs are cut, and how many outputs a piece has: a multiple of
 // kOutputGrain, but for the last.
 constexpr int64_t kPieces = 8;
@@ -99,7 +99,8 @@ class LinearCpu::Products {
  public:
   explicit Products(ThreadPool& pool) : pool_(pool), scratch_(pool.threads()) {}
 
-  // The same with x rounded to bfloat16, if the processor multiplies that. Until the next call.
+  // The same with x rounded to bfloat16, if the weight is and the processor multiplies that. The
+  // rounded x lasts until the next call.
   LinearArgs RoundX(const LinearArgs& args) {
     if (args.weight_dtype != DType::kBFloat16 || !has_bfloat16_) return args;
     const int64_t in_dim = args.in_dim;
@@ -214,12 +215,11 @@ class LinearCpu::Products {
     }
   }
 
-  Product Build(const LinearArgs& args, int32_t block, int64_t outputs) {
+  Product Build(const LinearArgs& args, int32_t rows, int64_t outputs) {
     using Memory = dnnl::memory;
     const OneThread setting;
     const auto type =
         args.x_dtype == DType::kBFloat16 ? Memory::data_type::bf16 : Memory::data_type::f32;
-    const Memory::dim rows = block;
     const Memory::dim inputs = args.in_dim;
     const Memory::desc x({rows, inputs}, type, Memory::dims{args.x_stride, 1});
     const Memory::desc weight({inputs, outputs}, type, Memory::dims{1, inputs});
@@ -267,12 +267,10 @@ void LinearCpu::Run(const LinearArgs& args) {
   if (args.rows == 0) return;
   const LinearArgs rounded = products_->RoundX(args);
   int32_t row = 0;
-  if (args.rows > kFewRows) {
-    for (const int32_t block : kRowBlocks) {
-      const int32_t rows = (args.rows - row) / block * block;
-      if (rows > 0) products_->RunBlocks(RowsOf(rounded, row, rows), block);
-      row += rows;
-    }
+  for (const int32_t block : kRowBlocks) {
+    const int32_t rows = (args.rows - row) / block * block;
+    if (rows > 0) products_->RunBlocks(RowsOf(rounded, row, rows), block);
+    row += rows;
   }
   if (row < args.rows) LinearFewRowsCpu(RowsOf(rounded, row, args.rows - row), pool_);
 }

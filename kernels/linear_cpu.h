@@ -2,9 +2,9 @@
 //
 // Up to kFewRows rows our own kernel runs: it reads each weight once for all rows, and gives a row
 // the same bits whatever the number of rows and their content. More rows are cut into blocks of
-// fixed sizes for oneDNN, the rest again goes to our own kernel. With a bfloat16 weight, x is
-// rounded to bfloat16 if the processor multiplies that, else the weight is widened to float32 piece
-// by piece.
+// fixed sizes for oneDNN, and the rest goes to our own kernel, which is faster on so few. With a
+// bfloat16 weight, x is rounded to bfloat16 if the processor multiplies that, else the weight is
+// widened to float32 piece by piece.
 //
 // oneDNN runs within tasks of our pool, one thread each; it never opens a parallel region.
 //
@@ -23,7 +23,7 @@ namespace sluice {
 
 class LinearCpu {
  public:
-  static constexpr int32_t kFewRows = 16;
+  static constexpr int32_t kFewRows = 63;  // fewer than the smallest block
   static constexpr int32_t kMaxProducts = 1024;
 
   // `pool` outlives this.

@@ -1,6 +1,6 @@
-// Dot products of bfloat16 by AVX-512's instruction for it, which Highway 1.0 does not use. Each of
-// its sixteen lanes adds two products to a float32; tests/kernels/linear_test.cc holds it to the
-// oracle.
+// Dot products of bfloat16 by AVX-512's instruction for it, each of whose sixteen lanes adds two
+// products to a float32. The tiles are those of linear_few_rows_cpu.cc, written again in
+// intrinsics: Highway 1.0 does not use the instruction.
 #include "kernels/check.h"
 #include "kernels/linear_few_rows_cpu.h"
 

@@ -120,8 +120,7 @@ void RunEight(const LinearEights& eights, const LinearArgs& args, int64_t output
 }  // namespace
 
 void LinearFewRowsCpu(const LinearArgs& args, ThreadPool& pool) {
-  if (args.rows == 0) return;
-  SLUICE_CHECK(args.rows <= LinearCpu::kFewRows);
+  SLUICE_CHECK(args.rows >= 1 && args.rows <= LinearCpu::kFewRows);
   const LinearEights eights = args.x_dtype == DType::kBFloat16
                                   ? LinearEightsOfDots()
                                   : HWY_DYNAMIC_DISPATCH(LinearEightsOf)(args.weight_dtype);

@@ -21,7 +21,7 @@ struct LinearEights {
 // Of bfloat16 operands, by the processor's own dot product; only where CpuHasBFloat16() says so.
 LinearEights LinearEightsOfDots();
 
-// At most LinearCpu::kFewRows rows, x as float32, or as bfloat16 where CpuHasBFloat16().
+// 1 to LinearCpu::kFewRows rows, x as float32, or as bfloat16 where CpuHasBFloat16().
 void LinearFewRowsCpu(const LinearArgs& args, ThreadPool& pool);
 
 }  // namespace sluice

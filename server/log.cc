@@ -19,8 +19,8 @@ constexpr size_t kQueuedLines = 8192;
 struct Writer {
   LogFormat format;
   std::shared_ptr<spdlog::logger> logger;
-  std::shared_ptr<spdlog::details::thread_pool>
-      thread;  // last: ends before the logger it writes to
+  // Last, so that it ends before the logger it writes to.
+  std::shared_ptr<spdlog::details::thread_pool> thread;
 };
 
 struct WriterSlot {

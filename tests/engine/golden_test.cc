@@ -1,6 +1,7 @@
 // Our log-probabilities against those that flash-linear-attention gave for the same checkpoints
 // (tests/golden/write_goldens.py).
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>

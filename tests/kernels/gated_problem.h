@@ -55,7 +55,7 @@ GatedProblem PartOf(const GatedProblem& problem, size_t run, int64_t begin, int6
 GatedOutcome RunGatedChunk(Device& device, const GatedProblem& problem);
 GatedOutcome RunGatedStep(Device& device, const GatedProblem& problem);  // runs of one token
 
-// Operands of one row of two heads of 16 x 16, whose slot begins at float 256 of `memory`, of 1000.
+// Operands of one row of two heads of 16 x 16, all within `memory`, which has 1000 floats.
 GatedOperands PlainOperands(const Output& memory, int64_t stride);
 
 // Head `head` of run `run` as the oracle takes it.

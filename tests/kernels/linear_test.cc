@@ -209,15 +209,15 @@ TEST(LinearThreads, GiveTheSameBits) {
   }
 }
 
-// What linear_cpu.h promises of up to 16 rows: a batch of decode rows may grow and shrink.
+// What linear_cpu.h promises of few rows: a batch of decode rows may grow and shrink.
 TEST(LinearCpu, AFewRowsDoNotDependOnHowManyThereAre) {
   constexpr DType kF32 = DType::kFloat32;
   for (const DType weight : {kF32, DType::kBFloat16}) {
     for (const int32_t in_dim : {8, 24, 384, 1000}) {
-      Problem p = Make({weight, kF32, kF32}, 16, in_dim, 72, 595);
+      const Problem p = Make({weight, kF32, kF32}, LinearCpu::kFewRows, in_dim, 72, 595);
       const std::unique_ptr<Device> device = CreateCpuDevice(2);
       const std::vector<float> all = Product(*device, p);
-      for (size_t rows = 1; rows < 16; ++rows) {
+      for (size_t rows = 1; rows < LinearCpu::kFewRows; ++rows) {
         Problem fewer = p;
         fewer.x.resize(rows * in_dim);
         EXPECT_TRUE(SameBits(Product(*device, fewer), Part(all, 0, rows * 72)));
