@@ -49,12 +49,12 @@ void LogServing(const EngineInfo& info, absl::Duration since_start) {
 // Refuses what comes, finishes what runs.
 void Drain(const ServerConfig& config, Engine* engine, ActiveCalls* calls) {
   const absl::Time deadline = absl::Now() + config.drain_limit;
+  engine->StartDraining();
   Log(LogLevel::kInfo, "draining",
       LogFields()
           .Add("running", engine->Gauges().running)
           .Add("waiting", engine->Gauges().waiting)
           .AddSeconds("limit_seconds", absl::ToDoubleSeconds(config.drain_limit)));
-  engine->StartDraining();
   const bool all_ended = engine->FinishDraining(deadline);
   const bool all_read = calls->WaitUntilIdle(absl::Now() + kLastAnswers);
   Log(LogLevel::kInfo, "drained",

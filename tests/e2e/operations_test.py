@@ -137,6 +137,7 @@ def test_sigterm_tells_watchers_and_finishes_streams(api, start_server):
     own.process.send_signal(signal.SIGTERM)
     with changed:
         assert changed.wait_for(lambda: watched == [SERVING, NOT_SERVING], 30)
+    own.wait_for("draining")  # watchers are told before the first refusal
     with pytest.raises(grpc.RpcError) as error:
         next(stub.Generate(long_request(api, 1)))
     assert error.value.code() == grpc.StatusCode.UNAVAILABLE
