@@ -24,15 +24,15 @@ void SwiGluMlp::Forward(Device* device, int32_t rows, const MlpScratch& scratch,
   const DType act = device->ActivationType(matrix_dtype_);
   const int32_t hidden = shape_.hidden_size;
   const int32_t inner = shape_.intermediate_size;
-  device->RmsNorm({.dtype = act,
-                   .rows = rows,
-                   .dim = hidden,
-                   .eps = shape_.norm_eps,
-                   .x = x,
-                   .x_stride = hidden,
-                   .weight = norm_.as<float>(),
-                   .y = scratch.normed,
-                   .y_stride = hidden});
+  device->Norm({.dtype = act,
+                .rows = rows,
+                .dim = hidden,
+                .eps = shape_.norm_eps,
+                .x = x,
+                .x_stride = hidden,
+                .weight = norm_.as<float>(),
+                .y = scratch.normed,
+                .y_stride = hidden});
   device->Linear({.rows = rows,
                   .in_dim = hidden,
                   .out_dim = 2 * inner,
@@ -44,7 +44,7 @@ void SwiGluMlp::Forward(Device* device, int32_t rows, const MlpScratch& scratch,
                   .weight = gate_up_.data(),
                   .y = scratch.gate_up,
                   .y_stride = 2 * int64_t{inner}});
-  device->SwiGlu(
+  device->GatedUnit(
       {.dtype = act, .rows = rows, .dim = inner, .x = scratch.gate_up, .out = scratch.activated});
   device->Linear({.rows = rows,
                   .in_dim = inner,

@@ -9,13 +9,13 @@
 #include "kernels/activation.h"
 #include "kernels/gated_chunk.h"
 #include "kernels/gated_step.h"
+#include "kernels/gated_unit.h"
 #include "kernels/gather_rows.h"
 #include "kernels/log_gate.h"
 #include "kernels/logprobs.h"
-#include "kernels/rms_norm.h"
+#include "kernels/norm.h"
 #include "kernels/sample.h"
 #include "kernels/short_conv.h"
-#include "kernels/swiglu.h"
 #include "kernels/thread_pool.h"
 #include "kernels/token_counts.h"
 
@@ -29,9 +29,9 @@ void GatedStepCpu(const GatedStepArgs& args, ThreadPool& pool);
 void LogGateCpu(const LogGateArgs& args, ThreadPool& pool);
 void LogprobsCpu(const LogprobsArgs& args, ThreadPool& pool);
 void MarkPromptCpu(const MarkPromptArgs& args);
-void RmsNormCpu(const RmsNormArgs& args, ThreadPool& pool);
+void NormCpu(const NormArgs& args, ThreadPool& pool);
 void SampleCpu(const SampleArgs& args, ThreadPool& pool);
 void ShortConvCpu(const ShortConvArgs& args, ThreadPool& pool);
-void SwiGluCpu(const SwiGluArgs& args, ThreadPool& pool);
+void GatedUnitCpu(const GatedUnitArgs& args, ThreadPool& pool);
 
 }  // namespace sluice

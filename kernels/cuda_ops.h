@@ -10,13 +10,13 @@
 #include "kernels/activation.h"
 #include "kernels/gated_chunk.h"
 #include "kernels/gated_step.h"
+#include "kernels/gated_unit.h"
 #include "kernels/gather_rows.h"
 #include "kernels/log_gate.h"
 #include "kernels/logprobs.h"
-#include "kernels/rms_norm.h"
+#include "kernels/norm.h"
 #include "kernels/sample.h"
 #include "kernels/short_conv.h"
-#include "kernels/swiglu.h"
 #include "kernels/token_counts.h"
 
 namespace sluice {
@@ -29,10 +29,10 @@ void GatherRowsCuda(const GatherRowsArgs& args, cudaStream_t stream);
 void LogGateCuda(const LogGateArgs& args, cudaStream_t stream);
 void LogprobsCuda(const LogprobsArgs& args, cudaStream_t stream);
 void MarkPromptCuda(const MarkPromptArgs& args, cudaStream_t stream);
-void RmsNormCuda(const RmsNormArgs& args, cudaStream_t stream);
+void NormCuda(const NormArgs& args, cudaStream_t stream);
 void SampleCuda(const SampleArgs& args, cudaStream_t stream);
 void ShortConvCuda(const ShortConvArgs& args, cudaStream_t stream);
-void SwiGluCuda(const SwiGluArgs& args, cudaStream_t stream);
+void GatedUnitCuda(const GatedUnitArgs& args, cudaStream_t stream);
 
 // Whether this build holds machine code for the current GPU: cudaSuccess if so.
 cudaError_t CudaKernelImageError();

@@ -15,14 +15,14 @@
 #include "kernels/dtype.h"
 #include "kernels/gated_chunk.h"
 #include "kernels/gated_step.h"
+#include "kernels/gated_unit.h"
 #include "kernels/gather_rows.h"
 #include "kernels/linear.h"
 #include "kernels/log_gate.h"
 #include "kernels/logprobs.h"
-#include "kernels/rms_norm.h"
+#include "kernels/norm.h"
 #include "kernels/sample.h"
 #include "kernels/short_conv.h"
-#include "kernels/swiglu.h"
 #include "kernels/token_counts.h"
 
 namespace sluice {
@@ -56,7 +56,7 @@ class Device {
   virtual void Synchronize() = 0;
 
   virtual void GatherRows(const GatherRowsArgs& args) = 0;
-  virtual void RmsNorm(const RmsNormArgs& args) = 0;
+  virtual void Norm(const NormArgs& args) = 0;
   virtual void Linear(const LinearArgs& args) = 0;
   virtual void ShortConv(const ShortConvArgs& args) = 0;
   virtual void LogGate(const LogGateArgs& args) = 0;
@@ -64,7 +64,7 @@ class Device {
   virtual void GatedStep(const GatedStepArgs& args) = 0;
   virtual int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t chunks) const = 0;
   virtual void GatedChunk(const GatedChunkArgs& args) = 0;
-  virtual void SwiGlu(const SwiGluArgs& args) = 0;
+  virtual void GatedUnit(const GatedUnitArgs& args) = 0;
   virtual void MarkPrompt(const MarkPromptArgs& args) = 0;
   virtual void Sample(const SampleArgs& args) = 0;
   virtual void Logprobs(const LogprobsArgs& args) = 0;

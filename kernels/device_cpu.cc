@@ -78,7 +78,7 @@ void CpuDevice::Zero(void* to, int64_t bytes) {
 void CpuDevice::Synchronize() {}
 
 void CpuDevice::GatherRows(const GatherRowsArgs& args) { GatherRowsCpu(args, pool_); }
-void CpuDevice::RmsNorm(const RmsNormArgs& args) { RmsNormCpu(args, pool_); }
+void CpuDevice::Norm(const NormArgs& args) { NormCpu(args, pool_); }
 void CpuDevice::Linear(const LinearArgs& args) { linear_.Run(args); }
 void CpuDevice::ShortConv(const ShortConvArgs& args) { ShortConvCpu(args, pool_); }
 void CpuDevice::LogGate(const LogGateArgs& args) { LogGateCpu(args, pool_); }
@@ -90,7 +90,7 @@ int64_t CpuDevice::GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t /*c
 }
 
 void CpuDevice::GatedChunk(const GatedChunkArgs& args) { GatedChunkCpu(args, pool_); }
-void CpuDevice::SwiGlu(const SwiGluArgs& args) { SwiGluCpu(args, pool_); }
+void CpuDevice::GatedUnit(const GatedUnitArgs& args) { GatedUnitCpu(args, pool_); }
 void CpuDevice::MarkPrompt(const MarkPromptArgs& args) { MarkPromptCpu(args); }
 void CpuDevice::Sample(const SampleArgs& args) { SampleCpu(args, pool_); }
 void CpuDevice::Logprobs(const LogprobsArgs& args) { LogprobsCpu(args, pool_); }

@@ -30,7 +30,7 @@ class CpuDevice final : public Device {
   void Synchronize() override;
 
   void GatherRows(const GatherRowsArgs& args) override;
-  void RmsNorm(const RmsNormArgs& args) override;
+  void Norm(const NormArgs& args) override;
   void Linear(const LinearArgs& args) override;
   void ShortConv(const ShortConvArgs& args) override;
   void LogGate(const LogGateArgs& args) override;
@@ -38,7 +38,7 @@ class CpuDevice final : public Device {
   void GatedStep(const GatedStepArgs& args) override;
   int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t chunks) const override;
   void GatedChunk(const GatedChunkArgs& args) override;
-  void SwiGlu(const SwiGluArgs& args) override;
+  void GatedUnit(const GatedUnitArgs& args) override;
   void MarkPrompt(const MarkPromptArgs& args) override;
   void Sample(const SampleArgs& args) override;
   void Logprobs(const LogprobsArgs& args) override;

@@ -73,7 +73,7 @@ class CudaDevice final : public Device {
   void Synchronize() override { SLUICE_CUDA_CHECK(cudaStreamSynchronize(stream_)); }
 
   void GatherRows(const GatherRowsArgs& args) override { GatherRowsCuda(args, stream_); }
-  void RmsNorm(const RmsNormArgs& args) override { RmsNormCuda(args, stream_); }
+  void Norm(const NormArgs& args) override { NormCuda(args, stream_); }
   void Linear(const LinearArgs& args) override { linear_->Run(args, stream_); }
   void ShortConv(const ShortConvArgs& args) override { ShortConvCuda(args, stream_); }
   void LogGate(const LogGateArgs& args) override { LogGateCuda(args, stream_); }
@@ -83,7 +83,7 @@ class CudaDevice final : public Device {
     return GatedChunkCudaWorkspaceBytes(shape, chunks);
   }
   void GatedChunk(const GatedChunkArgs& args) override { GatedChunkCuda(args, stream_); }
-  void SwiGlu(const SwiGluArgs& args) override { SwiGluCuda(args, stream_); }
+  void GatedUnit(const GatedUnitArgs& args) override { GatedUnitCuda(args, stream_); }
   void MarkPrompt(const MarkPromptArgs& args) override { MarkPromptCuda(args, stream_); }
   void Sample(const SampleArgs& args) override { SampleCuda(args, stream_); }
   void Logprobs(const LogprobsArgs& args) override { LogprobsCuda(args, stream_); }

@@ -71,31 +71,31 @@ void TimeGatherRows(KernelTimer& timer, const ModelShape& m, int32_t rows) {
 }
 
 // With groups, the gated norm behind a mixer.
-void TimeRmsNorm(KernelTimer& timer, int32_t rows, int32_t groups, int32_t dim) {
+void TimeNorm(KernelTimer& timer, int32_t rows, int32_t groups, int32_t dim) {
   const int64_t cols = int64_t{groups} * dim;
-  RmsNormArgs args = {.dtype = Activations(timer),
-                      .rows = rows,
-                      .groups = groups,
-                      .dim = dim,
-                      .eps = kEps,
-                      .x_stride = cols,
-                      .gate_act = Activation::kSilu,
-                      .gate_stride = cols,
-                      .y_stride = cols};
+  NormArgs args = {.dtype = Activations(timer),
+                   .rows = rows,
+                   .groups = groups,
+                   .dim = dim,
+                   .eps = kEps,
+                   .x_stride = cols,
+                   .gate_act = Activation::kSilu,
+                   .gate_stride = cols,
+                   .y_stride = cols};
   const Rotation rotation(timer.device(), rows * cols * 3 * DTypeBytes(args.dtype));
   const Ring x = rotation.Numbers(rows * cols, args.dtype);
   const Ring gate = rotation.Numbers(rows * cols, args.dtype);
   const Ring weight = rotation.Numbers(dim, DType::kFloat32);
   const Ring y = rotation.Empty(rows * cols * DTypeBytes(args.dtype));
   args.gate = groups > 1 ? gate[0] : nullptr;
-  timer.Time({groups > 1 ? "rms_norm gated" : "rms_norm",
-              Format("%lldx%lldx%lld", rows, groups, dim), RmsNormBytes(args)},
+  timer.Time({groups > 1 ? "norm gated" : "norm", Format("%lldx%lldx%lld", rows, groups, dim),
+              NormBytes(args)},
              [&](int64_t call) {
                args.x = x[call];
                args.gate = groups > 1 ? gate[call] : nullptr;
                args.weight = weight.at<float>(call);
                args.y = y[call];
-               timer.device().RmsNorm(args);
+               timer.device().Norm(args);
              });
 }
 
@@ -196,16 +196,17 @@ void TimeActivate(KernelTimer& timer, int32_t rows, int32_t cols) {
              });
 }
 
-void TimeSwiGlu(KernelTimer& timer, int32_t rows, int32_t dim) {
-  SwiGluArgs args = {.dtype = Activations(timer), .rows = rows, .dim = dim};
-  const Rotation rotation(timer.device(), SwiGluBytes(args));
+void TimeGatedUnit(KernelTimer& timer, int32_t rows, int32_t dim) {
+  GatedUnitArgs args = {.dtype = Activations(timer), .rows = rows, .dim = dim};
+  const Rotation rotation(timer.device(), GatedUnitBytes(args));
   const Ring x = rotation.Numbers(int64_t{2} * rows * dim, args.dtype);
   const Ring out = rotation.Empty(int64_t{rows} * dim * DTypeBytes(args.dtype));
-  timer.Time({"swiglu", Format("%lldx%lld", rows, dim), SwiGluBytes(args)}, [&](int64_t call) {
-    args.x = x[call];
-    args.out = out[call];
-    timer.device().SwiGlu(args);
-  });
+  timer.Time({"gated_unit", Format("%lldx%lld", rows, dim), GatedUnitBytes(args)},
+             [&](int64_t call) {
+               args.x = x[call];
+               args.out = out[call];
+               timer.device().GatedUnit(args);
+             });
 }
 
 GatedShape ShapeOf(KernelTimer& timer, const ModelShape& m) {
@@ -367,11 +368,11 @@ void TimeLayers(KernelTimer& timer, const ModelShape& m) {
       TimeLinear(timer, rows, m.mlp_dim, m.model_dim, dtype);
       if (rows <= 64) TimeLinear(timer, rows, m.model_dim, kVocab, DType::kFloat32);
     }
-    if (timer.Wants("rms_norm")) {
-      TimeRmsNorm(timer, rows, 1, m.model_dim);
-      TimeRmsNorm(timer, rows, m.heads, m.value_dim);
+    if (timer.Wants("norm")) {
+      TimeNorm(timer, rows, 1, m.model_dim);
+      TimeNorm(timer, rows, m.heads, m.value_dim);
     }
-    if (timer.Wants("swiglu")) TimeSwiGlu(timer, rows, m.mlp_dim);
+    if (timer.Wants("gated_unit")) TimeGatedUnit(timer, rows, m.mlp_dim);
     if (timer.Wants("gather_rows")) TimeGatherRows(timer, m, rows);
   }
 }

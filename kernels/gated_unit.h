@@ -3,7 +3,7 @@
 //   out[r, c] = silu(x[r, c]) * x[r, I + c]
 //
 // Source: Shazeer 2020, "GLU Variants Improve Transformer" (arXiv 2002.05202).
-// Oracle: tests/kernels/swiglu_ref.h.
+// Oracle: tests/kernels/gated_unit_ref.h.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace sluice {
 
-struct SwiGluArgs {
+struct GatedUnitArgs {
   DType dtype;  // float32, or bfloat16 on CUDA
   int32_t rows;
   int32_t dim;    // I, multiple of 8
@@ -21,7 +21,7 @@ struct SwiGluArgs {
 };
 
 // Bytes that the op has to move.
-inline int64_t SwiGluBytes(const SwiGluArgs& args) {
+inline int64_t GatedUnitBytes(const GatedUnitArgs& args) {
   return int64_t{args.rows} * args.dim * 3 * DTypeBytes(args.dtype);
 }
 

@@ -1,4 +1,4 @@
-// Oracle of kernels/swiglu.h.
+// Oracle of kernels/gated_unit.h.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 namespace sluice::ref {
 
 // x: [rows, 2 dim]: gate, then up.
-inline std::vector<double> SwiGlu(const std::vector<float>& x, size_t dim) {
+inline std::vector<double> GatedUnit(const std::vector<float>& x, size_t dim) {
   std::vector<double> out;
   for (size_t row = 0; row < x.size(); row += 2 * dim) {
     for (size_t c = 0; c < dim; ++c) {

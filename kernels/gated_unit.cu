@@ -1,4 +1,4 @@
-#include "kernels/swiglu.h"
+#include "kernels/gated_unit.h"
 
 #include "kernels/activation.cuh"
 #include "kernels/check.h"
@@ -14,7 +14,7 @@ constexpr int kThreads = 256;
 // Grid: (packs of a row / kThreads, rows in strides). A thread owns 8 neighbouring numbers of out:
 // two 16-byte loads and one store, nothing shared.
 template <typename T>
-__global__ void SwiGluKernel(const __grid_constant__ SwiGluArgs args) {
+__global__ void GatedUnitKernel(const __grid_constant__ GatedUnitArgs args) {
   const int32_t col = (blockIdx.x * kThreads + threadIdx.x) * kPack;
   if (col >= args.dim) return;
   for (int32_t row = blockIdx.y; row < args.rows; row += gridDim.y) {
@@ -29,13 +29,13 @@ __global__ void SwiGluKernel(const __grid_constant__ SwiGluArgs args) {
 
 }  // namespace
 
-void SwiGluCuda(const SwiGluArgs& args, cudaStream_t stream) {
+void GatedUnitCuda(const GatedUnitArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.rows >= 0 && args.dim > 0 && args.dim % kPack == 0);
   SLUICE_CHECK(IsAligned16(args.x) && IsAligned16(args.out));
   if (args.rows == 0) return;
   const dim3 grid((args.dim / kPack + kThreads - 1) / kThreads, min(args.rows, 65535));
   DispatchDType(args.dtype, [&](auto zero) {
-    SwiGluKernel<decltype(zero)><<<grid, kThreads, 0, stream>>>(args);
+    GatedUnitKernel<decltype(zero)><<<grid, kThreads, 0, stream>>>(args);
   });
   SLUICE_CUDA_CHECK(cudaGetLastError());
 }

@@ -8,7 +8,7 @@
 //
 // Source: Zhang & Sennrich 2019, "Root Mean Square Layer Normalization"; the gated form as in GLA,
 // Yang et al. 2023 (arXiv 2312.06635), section 4.4.
-// Oracle: tests/kernels/rms_norm_ref.h.
+// Oracle: tests/kernels/norm_ref.h.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@
 
 namespace sluice {
 
-struct RmsNormArgs {
+struct NormArgs {
   DType dtype;          // of x, gate and y: float32, or bfloat16 on CUDA
   int32_t rows;         // tokens
   int32_t groups = 1;   // norms a row: row r holds groups * dim numbers, each group normed alone
@@ -35,7 +35,7 @@ struct RmsNormArgs {
 };
 
 // Bytes that the op has to move.
-inline int64_t RmsNormBytes(const RmsNormArgs& args) {
+inline int64_t NormBytes(const NormArgs& args) {
   const int64_t tensors = args.gate == nullptr ? 2 : 3;
   return int64_t{args.rows} * args.groups * args.dim * tensors * DTypeBytes(args.dtype);
 }

@@ -1,4 +1,4 @@
-#include "kernels/rms_norm.h"
+#include "kernels/norm.h"
 
 #include <cmath>
 
@@ -7,7 +7,7 @@
 #include "kernels/thread_pool.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "kernels/rms_norm_cpu.cc"
+#define HWY_TARGET_INCLUDE "kernels/norm_cpu.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/simd-inl.h"
@@ -43,7 +43,7 @@ HWY_INLINE float SumOfSquares(const float* x, int64_t dim) {
 }
 
 template <Activation kAct>
-HWY_INLINE void ScaleGated(const RmsNormArgs& args, const float* x, const float* gate, float factor,
+HWY_INLINE void ScaleGated(const NormArgs& args, const float* x, const float* gate, float factor,
                            float* y) {
   ForVectors(args.dim, [&](auto d, int64_t i) HWY_ATTR {
     auto value = hn::Mul(hn::LoadU(d, x + i), hn::Set(d, factor));
@@ -53,7 +53,7 @@ HWY_INLINE void ScaleGated(const RmsNormArgs& args, const float* x, const float*
   });
 }
 
-void NormGroup(const RmsNormArgs& args, const float* x, const float* gate, float* y) {
+void NormGroup(const NormArgs& args, const float* x, const float* gate, float* y) {
   const float mean = SumOfSquares(x, args.dim) / static_cast<float>(args.dim);
   const float factor = 1.0F / std::sqrt(mean + args.eps);
   switch (gate == nullptr ? Activation::kNone : args.gate_act) {
@@ -85,7 +85,7 @@ HWY_EXPORT(NormGroup);
 
 namespace {
 
-void NormRow(const RmsNormArgs& args, int64_t row) {
+void NormRow(const NormArgs& args, int64_t row) {
   const float* x = static_cast<const float*>(args.x) + row * args.x_stride;
   const float* gate = static_cast<const float*>(args.gate);
   if (gate != nullptr) gate += row * args.gate_stride;
@@ -98,7 +98,7 @@ void NormRow(const RmsNormArgs& args, int64_t row) {
 
 }  // namespace
 
-void RmsNormCpu(const RmsNormArgs& args, ThreadPool& pool) {
+void NormCpu(const NormArgs& args, ThreadPool& pool) {
   const int64_t width = int64_t{args.groups} * args.dim;
   SLUICE_CHECK(args.dtype == DType::kFloat32);
   SLUICE_CHECK(args.rows >= 0 && args.groups >= 1);

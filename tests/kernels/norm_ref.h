@@ -1,4 +1,4 @@
-// Oracle of kernels/rms_norm.h.
+// Oracle of kernels/norm.h.
 #pragma once
 
 #include <cmath>
@@ -11,9 +11,9 @@
 namespace sluice::ref {
 
 // `x` and `gate` are runs of `dim` numbers, each normed alone; no weight means ones, no gate none.
-inline std::vector<double> RmsNorm(const std::vector<float>& x, const std::vector<float>& weight,
-                                   const std::vector<float>& gate, Activation act, size_t dim,
-                                   double eps) {
+inline std::vector<double> Norm(const std::vector<float>& x, const std::vector<float>& weight,
+                                const std::vector<float>& gate, Activation act, size_t dim,
+                                double eps) {
   std::vector<double> y(x.size());
   for (size_t begin = 0; begin < x.size(); begin += dim) {
     double square = 0;

@@ -1,4 +1,4 @@
-#include "kernels/rms_norm.h"
+#include "kernels/norm.h"
 
 #include <cmath>
 #include <cstdint>
@@ -8,8 +8,8 @@
 #include "tests/kernels/compare.h"
 #include "tests/kernels/devices.h"
 #include "tests/kernels/guarded_memory.h"
+#include "tests/kernels/norm_ref.h"
 #include "tests/kernels/random_data.h"
-#include "tests/kernels/rms_norm_ref.h"
 #include "tests/kernels/strided.h"
 
 namespace sluice {
@@ -43,26 +43,26 @@ std::vector<float> Normed(Device& device, const Problem& p) {
   const Output in_place(device, spread, p.dtype);
   const Output apart(device, static_cast<int64_t>(spread.size()) * DTypeBytes(p.dtype));
   const Output& y = p.in_place ? in_place : apart;
-  device.RmsNorm({.dtype = p.dtype,
-                  .rows = p.rows,
-                  .groups = p.groups,
-                  .dim = p.dim,
-                  .eps = kEps,
-                  .x = p.in_place ? y.data() : x.data(),
-                  .x_stride = stride,
-                  .weight = weight.as<float>(),
-                  .gate_act = p.gate_act,
-                  .gate = gate.data(),
-                  .gate_stride = stride + 8,
-                  .y = y.data(),
-                  .y_stride = stride});
+  device.Norm({.dtype = p.dtype,
+               .rows = p.rows,
+               .groups = p.groups,
+               .dim = p.dim,
+               .eps = kEps,
+               .x = p.in_place ? y.data() : x.data(),
+               .x_stride = stride,
+               .weight = weight.as<float>(),
+               .gate_act = p.gate_act,
+               .gate = gate.data(),
+               .gate_stride = stride + 8,
+               .y = y.data(),
+               .y_stride = stride});
   const std::vector<float> written = y.Read(p.dtype);
   EXPECT_TRUE(AllPoison(Columns(written, cols, p.padding, stride))) << "written between rows";
   return Columns(written, 0, cols, stride);
 }
 
 std::vector<double> Want(const Problem& p) {
-  return ref::RmsNorm(p.x, p.weight, p.gate, p.gate_act, p.dim, kEps);
+  return ref::Norm(p.x, p.weight, p.gate, p.gate_act, p.dim, kEps);
 }
 
 Problem RowOf(const Problem& p, int64_t row) {
@@ -74,17 +74,17 @@ Problem RowOf(const Problem& p, int64_t row) {
   return one;
 }
 
-class RmsNormTest : public DeviceTest {};
-INSTANTIATE_TEST_SUITE_P(Devices, RmsNormTest, testing::ValuesIn(DevicesUnderTest()), DeviceName);
+class NormTest : public DeviceTest {};
+INSTANTIATE_TEST_SUITE_P(Devices, NormTest, testing::ValuesIn(DevicesUnderTest()), DeviceName);
 
-TEST(RmsNormRef, NormsByHand) {
+TEST(NormRef, NormsByHand) {
   // The mean square of 3, 4 is 12.5; sigmoid(0) is a half.
-  const std::vector<double> y = ref::RmsNorm({3, 4}, {1, 2}, {0, 0}, Activation::kSigmoid, 2, 12.5);
+  const std::vector<double> y = ref::Norm({3, 4}, {1, 2}, {0, 0}, Activation::kSigmoid, 2, 12.5);
   EXPECT_DOUBLE_EQ(y[0], 0.3);
   EXPECT_DOUBLE_EQ(y[1], 0.8);
 }
 
-TEST_P(RmsNormTest, NormsByHand) {
+TEST_P(NormTest, NormsByHand) {
   // The mean square of ones and minus ones is one.
   const Problem p = {.dtype = DType::kFloat32,
                      .rows = 1,
@@ -147,7 +147,7 @@ Problem Make(const Shape& shape, DType dtype, uint64_t seed) {
   return p;
 }
 
-TEST_P(RmsNormTest, AgreesWithTheOracle) {
+TEST_P(NormTest, AgreesWithTheOracle) {
   uint64_t seed = 100;
   for (const Shape& shape : kShapes) {
     for (const DType dtype : ActivationTypes()) {
@@ -160,7 +160,7 @@ TEST_P(RmsNormTest, AgreesWithTheOracle) {
   }
 }
 
-TEST_P(RmsNormTest, StaysExactForSmallAndLargeRows) {
+TEST_P(NormTest, StaysExactForSmallAndLargeRows) {
   for (const double size : {1e-6, 1e4}) {
     Problem p = Make({3, 1, 256, true, false, Activation::kNone, false, 0}, DType::kFloat32, 7);
     for (float& x : p.x) x *= static_cast<float>(size);
@@ -168,7 +168,7 @@ TEST_P(RmsNormTest, StaysExactForSmallAndLargeRows) {
   }
 }
 
-TEST_P(RmsNormTest, ARowDoesNotDependOnItsBatch) {
+TEST_P(NormTest, ARowDoesNotDependOnItsBatch) {
   const Problem p =
       Make({17, 3, 104, true, true, Activation::kSilu, false, 8}, ActivationTypes().back(), 8);
   const std::vector<float> all = Normed(device(), p);
@@ -178,46 +178,45 @@ TEST_P(RmsNormTest, ARowDoesNotDependOnItsBatch) {
   }
 }
 
-TEST(RmsNormThreads, GiveTheSameBits) {
+TEST(NormThreads, GiveTheSameBits) {
   const Problem p =
       Make({67, 2, 1000, true, true, Activation::kSilu, false, 0}, DType::kFloat32, 9);
   EXPECT_TRUE(SameBits(Normed(*CreateCpuDevice(1), p), Normed(*CreateCpuDevice(2), p)));
 }
 
-using RmsNormDeathTest = RmsNormTest;
-INSTANTIATE_TEST_SUITE_P(Devices, RmsNormDeathTest, testing::ValuesIn(DevicesUnderTest()),
-                         DeviceName);
+using NormDeathTest = NormTest;
+INSTANTIATE_TEST_SUITE_P(Devices, NormDeathTest, testing::ValuesIn(DevicesUnderTest()), DeviceName);
 
-TEST_P(RmsNormDeathTest, RefusesWhatBreaksALimit) {
+TEST_P(NormDeathTest, RefusesWhatBreaksALimit) {
   const Output y(device(), std::vector<float>(32768));
-  const RmsNormArgs good = {.dtype = DType::kFloat32,
-                            .rows = 1,
-                            .dim = 8,
-                            .eps = kEps,
-                            .x = y.data(),
-                            .x_stride = 8,
-                            .weight = nullptr,
-                            .y = y.data(),
-                            .y_stride = 8};
-  device().RmsNorm(good);
+  const NormArgs good = {.dtype = DType::kFloat32,
+                         .rows = 1,
+                         .dim = 8,
+                         .eps = kEps,
+                         .x = y.data(),
+                         .x_stride = 8,
+                         .weight = nullptr,
+                         .y = y.data(),
+                         .y_stride = 8};
+  device().Norm(good);
   for (const int32_t dim : {0, 12, 16392}) {
-    RmsNormArgs bad = good;
+    NormArgs bad = good;
     bad.dim = dim;
     bad.x_stride = bad.y_stride = 16400;
-    EXPECT_DEATH(device().RmsNorm(bad), kCheckFailed) << dim;
+    EXPECT_DEATH(device().Norm(bad), kCheckFailed) << dim;
   }
-  RmsNormArgs bad = good;
+  NormArgs bad = good;
   bad.x_stride = 0;
-  EXPECT_DEATH(device().RmsNorm(bad), kCheckFailed);
+  EXPECT_DEATH(device().Norm(bad), kCheckFailed);
   bad = good;
   bad.eps = 0;
-  EXPECT_DEATH(device().RmsNorm(bad), kCheckFailed);
+  EXPECT_DEATH(device().Norm(bad), kCheckFailed);
   bad = good;
   bad.dtype = DType::kFloat16;
-  EXPECT_DEATH(device().RmsNorm(bad), kCheckFailed);
+  EXPECT_DEATH(device().Norm(bad), kCheckFailed);
 }
 
-TEST(RmsNormDeathTest, RefusesBFloat16OnTheCpu) {
+TEST(NormDeathTest, RefusesBFloat16OnTheCpu) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const Problem p = Make({1, 1, 8, false, false, Activation::kNone, true, 0}, DType::kBFloat16, 10);
   EXPECT_DEATH(Normed(*CreateCpuDevice(1), p), kCheckFailed);

@@ -1,4 +1,4 @@
-#include "kernels/rms_norm.h"
+#include "kernels/norm.h"
 
 #include "kernels/activation.cuh"
 #include "kernels/check.h"
@@ -18,8 +18,7 @@ constexpr int32_t kMaxWarpDim = 1024;  // Norms up to here take one warp, larger
 // read 16 bytes each, neighbours beside each other, twice: the second time from the cache.
 // Bound by memory: x, gate and y once.
 template <typename T, int kTeam>
-__global__ __launch_bounds__(kThreads) void RmsNormKernel(
-    const __grid_constant__ RmsNormArgs args) {
+__global__ __launch_bounds__(kThreads) void NormKernel(const __grid_constant__ NormArgs args) {
   const int64_t norm = int64_t{blockIdx.x} * (kThreads / kTeam) + threadIdx.x / kTeam;
   if (norm >= int64_t{args.rows} * args.groups) return;  // whole teams
   const int64_t row = norm / args.groups;
@@ -64,7 +63,7 @@ __global__ __launch_bounds__(kThreads) void RmsNormKernel(
 
 }  // namespace
 
-void RmsNormCuda(const RmsNormArgs& args, cudaStream_t stream) {
+void NormCuda(const NormArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.rows >= 0 && args.groups >= 1);
   SLUICE_CHECK(args.dim >= kPack && args.dim <= kMaxDim && args.dim % kPack == 0);
   SLUICE_CHECK(args.eps > 0.0F);
@@ -81,9 +80,9 @@ void RmsNormCuda(const RmsNormArgs& args, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>((norms + teams - 1) / teams);
   DispatchDType(args.dtype, [&](auto zero) {
     if (by_warp) {
-      RmsNormKernel<decltype(zero), kWarp><<<blocks, kThreads, 0, stream>>>(args);
+      NormKernel<decltype(zero), kWarp><<<blocks, kThreads, 0, stream>>>(args);
     } else {
-      RmsNormKernel<decltype(zero), kThreads><<<blocks, kThreads, 0, stream>>>(args);
+      NormKernel<decltype(zero), kThreads><<<blocks, kThreads, 0, stream>>>(args);
     }
   });
   SLUICE_CUDA_CHECK(cudaGetLastError());
