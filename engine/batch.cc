@@ -6,9 +6,10 @@
 
 namespace sluice {
 
-void Batch::AddDecode(int32_t token, int32_t slot) {
-  SLUICE_CHECK(segments.empty());
+void Batch::AddDecode(int32_t token, int32_t slot, int32_t position) {
+  SLUICE_CHECK(segments.empty() && position >= 0);
   tokens.push_back(token);
+  positions.push_back(position);
   decode_slots.push_back(slot);
 }
 
@@ -24,6 +25,7 @@ void Batch::AddSegment(const int32_t* tokens_begin, int32_t length, int32_t slot
     done += take;
   }
   tokens.insert(tokens.end(), tokens_begin, tokens_begin + length);
+  for (int32_t i = 0; i < length; ++i) positions.push_back(position + i);
 }
 
 }  // namespace sluice

@@ -11,12 +11,14 @@ namespace sluice {
 // On the host, as it is planned.
 struct Batch {
   std::vector<int32_t> tokens;        // [rows]
+  std::vector<int32_t> positions;     // [rows], of each token in its sequence
   std::vector<int32_t> decode_slots;  // [decode rows]
   std::vector<Segment> segments;
   std::vector<ChunkSpan> chunks;
 
-  // Appends one decode row. All decode rows come before the first segment.
-  void AddDecode(int32_t token, int32_t slot);
+  // Appends one decode row: the token at `position` of its sequence. All decode rows come before
+  // the first segment.
+  void AddDecode(int32_t token, int32_t slot, int32_t position);
   // Appends a prefill segment of `length` tokens that begins at `position` of its sequence.
   void AddSegment(const int32_t* tokens_begin, int32_t length, int32_t slot, int32_t position);
 
@@ -30,6 +32,7 @@ struct BatchView {
   int32_t segment_count = 0;
   int32_t chunk_count = 0;
   const int32_t* tokens = nullptr;        // [rows]
+  const int32_t* positions = nullptr;     // [rows]
   const int32_t* decode_slots = nullptr;  // [decode_rows]
   const Segment* segments = nullptr;      // [segment_count]
   const ChunkSpan* chunks = nullptr;      // [chunk_count]

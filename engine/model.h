@@ -7,14 +7,14 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/architecture.h"
 #include "engine/batch.h"
 #include "engine/checkpoint.h"
-#include "engine/layer_stack.h"
 #include "engine/model_config.h"
 #include "kernels/device.h"
 #include "kernels/device_buffer.h"
@@ -53,24 +53,28 @@ class Model {
   // Chunks that such a step can have.
   static int32_t MaxChunks(int32_t max_rows, int32_t max_segments);
 
-  int64_t SlotFloats() const { return config_.num_layers * layers_->LayerStateFloats(); }
+  int64_t SlotFloats() const { return config_.num_layers * architecture_.layer_state.floats(); }
   const ModelConfig& config() const { return config_; }
-  StateShape state_shape() const { return layers_->state_shape(); }
-  DType matrix_dtype() const { return matrix_dtype_; }
+  StateShape state_shape() const { return architecture_.state_shape; }
+  DType matrix_dtype() const { return compute_.matrix_dtype; }
   int64_t parameters() const { return parameters_; }
   int64_t weight_bytes() const { return weight_bytes_; }
 
  private:
+  absl::Status LoadLayers(WeightLoader* loader);
+  int64_t ScratchBytes(int32_t max_rows, int32_t max_segments) const;
+
   ModelConfig config_;
-  Device* device_;
-  DType matrix_dtype_;
-  DType act_;
-  std::unique_ptr<LayerStack> layers_;
+  Compute compute_;
+  Architecture architecture_;
+  std::vector<std::vector<NormLayer>> norms_;  // [layer][block]
+  NormLayer final_norm_;
   DeviceBuffer embedding_;  // matrix [vocab, D]
   DeviceBuffer head_;       // matrix [vocab, D]; empty if tied to the embedding
-  DeviceBuffer norm_;       // float32 [D]
   DeviceBuffer residual_;   // [max_rows, D]
+  DeviceBuffer normed_;     // [max_rows, D]
   DeviceBuffer picked_;     // [kLogitRows, D]
+  DeviceBuffer scratch_;    // of one sublayer at a time
   int64_t parameters_ = 0;
   int64_t weight_bytes_ = 0;
 };

@@ -17,7 +17,7 @@ constexpr int64_t kMaxBiasesARow = 1024;
 // The larger of what a forward pass and what a block of logit rows reads.
 int64_t InputBytes(int32_t max_rows, int32_t slots) {
   const int64_t chunks = Model::MaxChunks(max_rows, slots);
-  const int64_t forward = UploadArena::Padded(int64_t{max_rows} * 4) * 2 +
+  const int64_t forward = UploadArena::Padded(int64_t{max_rows} * 4) * 3 +
                           UploadArena::Padded(int64_t{slots} * 4) +
                           UploadArena::Padded(int64_t{slots} * int64_t{sizeof(Segment)}) +
                           UploadArena::Padded(chunks * int64_t{sizeof(ChunkSpan)});
@@ -93,7 +93,8 @@ Batch StepRunner::MakeBatch(const StepPlan& plan, std::vector<LogitRow>* draws,
   Batch batch;
   for (Sequence* sequence : plan.decode) {
     draws->push_back({batch.rows(), sequence, -1});
-    batch.AddDecode(sequence->tokens.back(), sequence->slot);
+    batch.AddDecode(sequence->tokens.back(), sequence->slot,
+                    static_cast<int32_t>(sequence->tokens.size()) - 1);
   }
   for (const PrefillPart& part : plan.prefill) {
     Sequence* sequence = part.sequence;
@@ -132,6 +133,7 @@ void StepRunner::Forward(const Batch& batch, const std::vector<int32_t>& count_s
                           .segment_count = static_cast<int32_t>(batch.segments.size()),
                           .chunk_count = static_cast<int32_t>(batch.chunks.size()),
                           .tokens = inputs_.Add(batch.tokens),
+                          .positions = inputs_.Add(batch.positions),
                           .decode_slots = inputs_.Add(batch.decode_slots),
                           .segments = inputs_.Add(batch.segments),
                           .chunks = inputs_.Add(batch.chunks)};
@@ -237,7 +239,7 @@ absl::Status StepRunner::WarmUp() {
   for (const int32_t length : {kChunk, 1}) {
     Batch batch;
     if (length == 1) {
-      batch.AddDecode(0, slot);
+      batch.AddDecode(0, slot, kChunk);
     } else {
       batch.AddSegment(tokens.data(), length, slot, 0);
     }

@@ -61,7 +61,8 @@ void Convert(DType from, const std::byte* data, int64_t count, DType to, std::by
 
 }  // namespace
 
-absl::StatusOr<DeviceBuffer> WeightLoader::Load(const std::vector<WeightPart>& parts, DType dtype) {
+absl::StatusOr<DeviceBuffer> WeightLoader::Load(const std::vector<WeightPart>& parts, DType dtype,
+                                                int64_t padded_elements) {
   std::vector<TensorView> tensors;
   int64_t elements = 0;
   for (const WeightPart& part : parts) {
@@ -69,7 +70,8 @@ absl::StatusOr<DeviceBuffer> WeightLoader::Load(const std::vector<WeightPart>& p
     elements += tensor.elements();
     tensors.push_back(std::move(tensor));
   }
-  DeviceBuffer buffer(device_, elements * DTypeBytes(dtype));
+  const int64_t padded = std::max(elements, padded_elements);
+  DeviceBuffer buffer(device_, padded * DTypeBytes(dtype));
   if (!buffer.ok()) {
     return absl::ResourceExhaustedError(absl::StrCat("weights: ", parts.front().name, " needs ",
                                                      buffer.bytes(), " bytes; the device has ",
@@ -80,7 +82,33 @@ absl::StatusOr<DeviceBuffer> WeightLoader::Load(const std::vector<WeightPart>& p
     Upload(tensor, dtype, to);
     to += tensor.elements() * DTypeBytes(dtype);
   }
+  device_->Zero(to, (padded - elements) * DTypeBytes(dtype));
   loaded_elements_ += elements;
+  loaded_bytes_ += buffer.bytes();
+  return buffer;
+}
+
+absl::StatusOr<std::vector<float>> WeightLoader::HostFloats(const WeightPart& part) {
+  SLUICE_ASSIGN_OR_RETURN(const TensorView tensor, checkpoint_->Find(part.name, part.shape));
+  std::vector<float> values(tensor.elements());
+  auto* to = reinterpret_cast<std::byte*>(values.data());
+  if (tensor.dtype == DType::kFloat32) {
+    std::memcpy(to, tensor.data, tensor.bytes);
+  } else {
+    Convert(tensor.dtype, tensor.data, tensor.elements(), DType::kFloat32, to);
+  }
+  loaded_elements_ += tensor.elements();
+  return values;
+}
+
+absl::StatusOr<DeviceBuffer> WeightLoader::FromHost(const std::vector<float>& values) {
+  DeviceBuffer buffer(device_, static_cast<int64_t>(values.size()) * 4);
+  if (!buffer.ok()) {
+    return absl::ResourceExhaustedError(absl::StrCat("weights: constants of ", buffer.bytes(),
+                                                     " bytes do not fit; the device has ",
+                                                     device_->FreeBytes(), " bytes free"));
+  }
+  device_->Upload(buffer.data(), values.data(), buffer.bytes());
   loaded_bytes_ += buffer.bytes();
   return buffer;
 }

@@ -25,15 +25,22 @@ class WeightLoader {
   WeightLoader(const Checkpoint* checkpoint, Device* device, DType matrix_dtype)
       : checkpoint_(checkpoint), device_(device), matrix_dtype_(matrix_dtype) {}
 
-  // The parts one after the other, as weights of matrix products. The errors of Checkpoint::Find;
-  // ResourceExhausted if the device's memory is used up.
-  absl::StatusOr<DeviceBuffer> Matrix(const std::vector<WeightPart>& parts) {
-    return Load(parts, matrix_dtype_);
+  // The parts one after the other, as weights of matrix products, then zeros up to
+  // `padded_elements`. The errors of Checkpoint::Find; ResourceExhausted if the device's memory is
+  // used up.
+  absl::StatusOr<DeviceBuffer> Matrix(const std::vector<WeightPart>& parts,
+                                      int64_t padded_elements = 0) {
+    return Load(parts, matrix_dtype_, padded_elements);
   }
   // The same, as float32: norms, biases, gates.
-  absl::StatusOr<DeviceBuffer> Floats(const std::vector<WeightPart>& parts) {
-    return Load(parts, DType::kFloat32);
+  absl::StatusOr<DeviceBuffer> Floats(const std::vector<WeightPart>& parts,
+                                      int64_t padded_elements = 0) {
+    return Load(parts, DType::kFloat32, padded_elements);
   }
+  // A tensor as float32 on the host, for what is computed from it once: small ones only.
+  absl::StatusOr<std::vector<float>> HostFloats(const WeightPart& part);
+  // What was computed on the host, on the device. ResourceExhausted.
+  absl::StatusOr<DeviceBuffer> FromHost(const std::vector<float>& values);
 
   Device* device() const { return device_; }
   const Checkpoint& checkpoint() const { return *checkpoint_; }
@@ -42,7 +49,8 @@ class WeightLoader {
   int64_t loaded_bytes() const { return loaded_bytes_; }
 
  private:
-  absl::StatusOr<DeviceBuffer> Load(const std::vector<WeightPart>& parts, DType dtype);
+  absl::StatusOr<DeviceBuffer> Load(const std::vector<WeightPart>& parts, DType dtype,
+                                    int64_t padded_elements);
   void Upload(const TensorView& tensor, DType dtype, std::byte* to);
 
   const Checkpoint* checkpoint_;

@@ -1,6 +1,5 @@
 #include "engine/models/gla.h"
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -8,22 +7,23 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/layers/projection.h"
+#include "engine/layers/recurrence.h"
+#include "engine/layers/scratch_arena.h"
+#include "engine/layers/swiglu_mlp.h"
 #include "engine/status_macros.h"
-#include "engine/swiglu_mlp.h"
 #include "kernels/device_buffer.h"
 
 namespace sluice {
 namespace {
 
 struct GlaLayer {
-  DeviceBuffer attn_norm;    // float32 [D]
-  DeviceBuffer projection;   // matrix [q | k | v | g | a, D]
+  Projection projection;     // [q | k | v | g | a]
   DeviceBuffer conv;         // float32 [q | k | v, W]; empty without short convolution
   DeviceBuffer gate_weight;  // float32 [kv heads * K, rank]
   DeviceBuffer gate_bias;    // float32 [kv heads * K]
   DeviceBuffer output_norm;  // float32 [V]; empty without elementwise_affine
-  DeviceBuffer output;       // matrix [D, heads * V]
-  SwiGluMlp mlp;
+  Projection output;         // [D]
 };
 
 // Column offsets of the one projection.
@@ -36,146 +36,89 @@ struct Columns {
   int64_t total;
 };
 
-int64_t RoundUp(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
-class GlaLayers : public LayerStack {
+class GlaMixer : public Sublayer {
  public:
-  GlaLayers(const GlaConfig& config, Device* device, DType matrix_dtype)
-      : config_(config),
-        device_(device),
-        matrix_dtype_(matrix_dtype),
-        act_(device->ActivationType(matrix_dtype)) {
-    columns_.k = config.KeyDim();
-    columns_.v = columns_.k + config.KvKeyDim();
-    columns_.gate = columns_.v + config.KvValueDim();
-    columns_.low_rank = columns_.gate + (config.use_output_gate ? config.ValueDim() : 0);
-    columns_.total = columns_.low_rank + config.gate_low_rank_dim;
-    shape_ = {.dtype = act_,
-              .heads = config.num_heads,
-              .kv_heads = config.num_kv_heads,
-              .key_dim = config.head_k_dim,
-              .value_dim = config.head_v_dim,
-              .scale = 1.0F / std::sqrt(static_cast<float>(config.head_k_dim))};
-  }
+  GlaMixer(const GlaConfig& config, const Compute& compute, StateLayout* state);
 
-  StateShape state_shape() const override {
-    return {config_.num_heads, config_.num_kv_heads, config_.head_k_dim, config_.head_v_dim};
+  int64_t ScratchBytes(int32_t rows, int32_t chunks) const override {
+    ScratchArena arena;
+    LayOut(arena, rows, chunks);
+    return arena.used();
   }
-
-  int64_t LayerStateFloats() const override {
-    const int64_t window = config_.use_short_conv ? ConvChannels() * (config_.conv_size - 1) : 0;
-    return RoundUp(shape_.StateSize() + window, 64);
-  }
-
-  int64_t ScratchBytes(int32_t max_rows, int32_t max_chunks) const override {
-    return LayOut(max_rows, max_chunks, nullptr, nullptr);
-  }
-
-  absl::Status Load(WeightLoader* loader) override;
-  absl::Status Reserve(int32_t max_rows, int32_t max_chunks) override;
-  void Forward(int32_t layer, const LayerContext& context) override;
+  absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
+  void Forward(int32_t layer, const SublayerContext& context) override;
 
  private:
-  // Parts of the scratch memory, each [max_rows, ...]. The mixer's and the MLP's share their place.
   struct Scratch {
-    std::byte* normed;     // [D]
-    std::byte* projected;  // [columns.total]
-    std::byte* convolved;  // [q | k | v]
-    float* log_decay;      // [kv heads * K]
-    std::byte* mixed;      // [heads * V]
-    std::byte* gate_up;    // [2 I]
-    std::byte* activated;  // [I]
+    std::byte* projected;  // [rows, columns.total]
+    std::byte* convolved;  // [rows, q | k | v]
+    float* log_decay;      // [rows, kv heads * K]
+    std::byte* mixed;      // [rows, heads * V]
     std::byte* workspace;  // of GatedChunk
   };
 
   int64_t ConvChannels() const { return columns_.gate; }
-  int64_t LayOut(int32_t max_rows, int32_t max_chunks, std::byte* base, Scratch* scratch) const;
-  absl::StatusOr<GlaLayer> LoadLayer(WeightLoader* loader, int32_t index) const;
-  void Project(const GlaLayer& layer, const LayerContext& context);
-  GatedOperands Prepare(const GlaLayer& layer, const LayerContext& context);
-  void Mix(const GatedOperands& operands, const LayerContext& context);
-  void ProjectOut(const GlaLayer& layer, const LayerContext& context);
+  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const;
+  GatedOperands Prepare(const GlaLayer& layer, const SublayerContext& context,
+                        const Scratch& scratch) const;
+  void ProjectOut(const GlaLayer& layer, const SublayerContext& context,
+                  const Scratch& scratch) const;
 
   const std::byte* Column(const std::byte* base, int64_t column) const {
-    return base + column * DTypeBytes(act_);
+    return base + column * DTypeBytes(compute_.act);
   }
 
   GlaConfig config_;
-  Device* device_;
-  DType matrix_dtype_;
-  DType act_;
+  Compute compute_;
   Columns columns_{};
   GatedShape shape_{};
+  int64_t matrix_offset_;  // of the state
+  int64_t window_offset_ = 0;
   std::vector<GlaLayer> layers_;
-  DeviceBuffer memory_;
-  Scratch scratch_{};
 };
 
-// Places the parts one after the other from `base` on and returns the bytes they take; `scratch`
-// may be null.
-int64_t GlaLayers::LayOut(int32_t max_rows, int32_t max_chunks, std::byte* base,
-                          Scratch* scratch) const {
-  const int64_t act = DTypeBytes(act_);
-  int64_t offset = 0;
-  const auto place = [&offset](int64_t bytes) {
-    const int64_t at = offset;
-    offset += RoundUp(bytes, 256);
-    return at;
-  };
-  const int64_t rows = max_rows;
-  const int64_t normed = place(rows * config_.hidden_size * act);
-  const int64_t shared = offset;
-  const int64_t projected = place(rows * columns_.total * act);
-  const int64_t convolved = place(config_.use_short_conv ? rows * ConvChannels() * act : 0);
-  const int64_t log_decay = place(rows * config_.KvKeyDim() * 4);
-  const int64_t mixed = place(rows * config_.ValueDim() * act);
-  const int64_t workspace = place(device_->GatedChunkWorkspaceBytes(shape_, max_chunks));
-  const int64_t mixer_end = offset;
-  offset = shared;
-  const int64_t gate_up = place(rows * 2 * config_.intermediate_size * act);
-  const int64_t activated = place(rows * config_.intermediate_size * act);
-  if (scratch != nullptr) {
-    *scratch = {.normed = base + normed,
-                .projected = base + projected,
-                .convolved = base + convolved,
-                .log_decay = reinterpret_cast<float*>(base + log_decay),
-                .mixed = base + mixed,
-                .gate_up = base + gate_up,
-                .activated = base + activated,
-                .workspace = base + workspace};
+GlaMixer::GlaMixer(const GlaConfig& config, const Compute& compute, StateLayout* state)
+    : config_(config), compute_(compute) {
+  columns_.k = config.KeyDim();
+  columns_.v = columns_.k + config.KvKeyDim();
+  columns_.gate = columns_.v + config.KvValueDim();
+  columns_.low_rank = columns_.gate + (config.use_output_gate ? config.ValueDim() : 0);
+  columns_.total = columns_.low_rank + config.gate_low_rank_dim;
+  shape_ = {.dtype = compute.act,
+            .heads = config.num_heads,
+            .kv_heads = config.num_kv_heads,
+            .key_dim = config.head_k_dim,
+            .value_dim = config.head_v_dim,
+            .scale = 1.0F / std::sqrt(static_cast<float>(config.head_k_dim))};
+  matrix_offset_ = state->Add("matrix", shape_.StateSize());
+  if (config.use_short_conv) {
+    window_offset_ = state->Add("conv", ConvChannels() * (config.conv_size - 1));
   }
-  return std::max(mixer_end, offset);
 }
 
-absl::Status GlaLayers::Load(WeightLoader* loader) {
-  for (int32_t index = 0; index < config_.num_layers; ++index) {
-    SLUICE_ASSIGN_OR_RETURN(GlaLayer layer, LoadLayer(loader, index));
-    layers_.push_back(std::move(layer));
-  }
-  return absl::OkStatus();
+GlaMixer::Scratch GlaMixer::LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const {
+  const int64_t act = DTypeBytes(compute_.act);
+  Scratch scratch;
+  scratch.projected = arena.Take(rows * columns_.total * act);
+  scratch.convolved = arena.Take(config_.use_short_conv ? rows * ConvChannels() * act : 0);
+  scratch.log_decay = arena.Take<float>(int64_t{rows} * config_.KvKeyDim() * 4);
+  scratch.mixed = arena.Take(rows * config_.ValueDim() * act);
+  scratch.workspace = arena.Take(compute_.device->GatedChunkWorkspaceBytes(shape_, chunks));
+  return scratch;
 }
 
-absl::StatusOr<GlaLayer> GlaLayers::LoadLayer(WeightLoader* loader, int32_t index) const {
-  const std::string prefix = absl::StrCat("model.layers.", index, ".");
+absl::Status GlaMixer::Load(WeightLoader* loader, const std::string& prefix) {
   const std::string attn = prefix + "attn.";
   const int64_t hidden = config_.hidden_size;
   const int64_t rank = config_.gate_low_rank_dim;
   const int64_t gate_dim = config_.KvKeyDim();
   GlaLayer layer;
-  SLUICE_ASSIGN_OR_RETURN(layer.attn_norm,
-                          loader->Floats({{prefix + "attn_norm.weight", {hidden}}}));
-  std::vector<WeightPart> projection = {
-      {attn + "q_proj.weight", {config_.KeyDim(), hidden}},
-      {attn + "k_proj.weight", {config_.KvKeyDim(), hidden}},
-      {attn + "v_proj.weight", {config_.KvValueDim(), hidden}},
-  };
-  if (config_.use_output_gate) {
-    projection.push_back({attn + "g_proj.weight", {config_.ValueDim(), hidden}});
-  }
-  projection.push_back({attn + "gk_proj.0.weight", {rank, hidden}});
-  SLUICE_ASSIGN_OR_RETURN(layer.projection, loader->Matrix(projection));
+  std::vector<ProjectionPart> projection = {{attn + "q_proj", config_.KeyDim()},
+                                            {attn + "k_proj", config_.KvKeyDim()},
+                                            {attn + "v_proj", config_.KvValueDim()}};
+  if (config_.use_output_gate) projection.push_back({attn + "g_proj", config_.ValueDim()});
+  projection.push_back({attn + "gk_proj.0", rank});
+  SLUICE_ASSIGN_OR_RETURN(layer.projection, Projection::Load(loader, hidden, projection));
   if (config_.use_short_conv) {
     const int64_t width = config_.conv_size;
     SLUICE_ASSIGN_OR_RETURN(
@@ -192,172 +135,117 @@ absl::StatusOr<GlaLayer> GlaLayers::LoadLayer(WeightLoader* loader, int32_t inde
         loader->Floats({{absl::StrCat(attn, std::string(config_.GateNormName()), ".weight"),
                          {config_.head_v_dim}}}));
   }
-  SLUICE_ASSIGN_OR_RETURN(layer.output,
-                          loader->Matrix({{attn + "o_proj.weight", {hidden, config_.ValueDim()}}}));
-  const MlpShape mlp = {config_.hidden_size, config_.intermediate_size, config_.norm_eps};
-  SLUICE_ASSIGN_OR_RETURN(layer.mlp,
-                          SwiGluMlp::Load(loader, mlp, prefix + "mlp_norm", prefix + "mlp"));
-  return layer;
-}
-
-absl::Status GlaLayers::Reserve(int32_t max_rows, int32_t max_chunks) {
-  memory_ = DeviceBuffer(device_, ScratchBytes(max_rows, max_chunks));
-  if (!memory_.ok()) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("scratch memory for steps of ", max_rows, " tokens needs ", memory_.bytes(),
-                     " bytes; the device has ", device_->FreeBytes(), " free"));
-  }
-  LayOut(max_rows, max_chunks, memory_.as<std::byte>(), &scratch_);
+  SLUICE_ASSIGN_OR_RETURN(
+      layer.output, Projection::Load(loader, config_.ValueDim(), {{attn + "o_proj", hidden}}));
+  layers_.push_back(std::move(layer));
   return absl::OkStatus();
 }
 
-void GlaLayers::Forward(int32_t layer, const LayerContext& context) {
+void GlaMixer::Forward(int32_t layer, const SublayerContext& context) {
+  const BatchView& batch = context.batch;
   const GlaLayer& weights = layers_[layer];
-  Project(weights, context);
-  const GatedOperands operands = Prepare(weights, context);
-  Mix(operands, context);
-  ProjectOut(weights, context);
-  const MlpScratch mlp = {scratch_.normed, scratch_.gate_up, scratch_.activated};
-  weights.mlp.Forward(device_, context.batch.rows, mlp, context.x);
-}
-
-// projected = norm(x) W
-void GlaLayers::Project(const GlaLayer& layer, const LayerContext& context) {
-  const int32_t hidden = config_.hidden_size;
-  device_->Norm({.dtype = act_,
-                 .rows = context.batch.rows,
-                 .dim = hidden,
-                 .eps = config_.norm_eps,
-                 .x = context.x,
-                 .x_stride = hidden,
-                 .weight = layer.attn_norm.as<float>(),
-                 .y = scratch_.normed,
-                 .y_stride = hidden});
-  device_->Linear({.rows = context.batch.rows,
-                   .in_dim = hidden,
-                   .out_dim = static_cast<int32_t>(columns_.total),
-                   .weight_dtype = matrix_dtype_,
-                   .x_dtype = act_,
-                   .y_dtype = act_,
-                   .x = scratch_.normed,
-                   .x_stride = hidden,
-                   .weight = layer.projection.data(),
-                   .y = scratch_.projected,
-                   .y_stride = columns_.total});
+  ScratchArena arena(context.scratch);
+  const Scratch scratch = LayOut(arena, batch.rows, batch.chunk_count);
+  weights.projection.Forward(compute_, batch.rows, context.normed, config_.hidden_size,
+                             scratch.projected, columns_.total);
+  const GatedOperands operands = Prepare(weights, context, scratch);
+  RunRecurrence(compute_, shape_, batch, operands, scratch.workspace);
+  ProjectOut(weights, context, scratch);
 }
 
 // Convolution, feature maps and forget gate: what makes the projection the operands of the
 // recurrence.
-GatedOperands GlaLayers::Prepare(const GlaLayer& layer, const LayerContext& context) {
+GatedOperands GlaMixer::Prepare(const GlaLayer& layer, const SublayerContext& context,
+                                const Scratch& scratch) const {
   const BatchView& batch = context.batch;
-  std::byte* qkv = scratch_.projected;
+  std::byte* qkv = scratch.projected;
   int64_t stride = columns_.total;
   if (config_.use_short_conv) {
-    device_->ShortConv({.dtype = act_,
-                        .channels = static_cast<int32_t>(ConvChannels()),
-                        .width = config_.conv_size,
-                        .decode_rows = batch.decode_rows,
-                        .slots = batch.decode_slots,
-                        .segment_count = batch.segment_count,
-                        .segments = batch.segments,
-                        .rows = batch.rows,
-                        .x = scratch_.projected,
-                        .x_stride = columns_.total,
-                        .weight = layer.conv.as<float>(),
-                        .bias = nullptr,
-                        .windows = context.states + shape_.StateSize(),
-                        .slot_stride = context.slot_stride,
-                        .y = scratch_.convolved});
-    qkv = scratch_.convolved;
+    compute_.device->ShortConv({.dtype = compute_.act,
+                                .channels = static_cast<int32_t>(ConvChannels()),
+                                .width = config_.conv_size,
+                                .decode_rows = batch.decode_rows,
+                                .slots = batch.decode_slots,
+                                .segment_count = batch.segment_count,
+                                .segments = batch.segments,
+                                .rows = batch.rows,
+                                .x = scratch.projected,
+                                .x_stride = columns_.total,
+                                .weight = layer.conv.as<float>(),
+                                .bias = nullptr,
+                                .windows = context.states + window_offset_,
+                                .slot_stride = context.slot_stride,
+                                .y = scratch.convolved});
+    qkv = scratch.convolved;
     stride = ConvChannels();
   }
   if (config_.feature_map != Activation::kNone) {
-    device_->Activate({.dtype = act_,
-                       .act = config_.feature_map,
-                       .rows = batch.rows,
-                       .cols = static_cast<int32_t>(columns_.v),
-                       .x = qkv,
-                       .stride = stride});
+    compute_.device->Activate({.dtype = compute_.act,
+                               .act = config_.feature_map,
+                               .rows = batch.rows,
+                               .cols = static_cast<int32_t>(columns_.v),
+                               .x = qkv,
+                               .stride = stride});
   }
-  device_->LogGate(
-      {.dtype = act_,
+  compute_.device->LogGate(
+      {.dtype = compute_.act,
        .rows = batch.rows,
        .rank = config_.gate_low_rank_dim,
        .dim = config_.KvKeyDim(),
        .normalizer = config_.gate_logit_normalizer,
        .clamp_min = config_.clamp_min.value_or(-std::numeric_limits<float>::infinity()),
-       .x = Column(scratch_.projected, columns_.low_rank),
+       .x = Column(scratch.projected, columns_.low_rank),
        .x_stride = columns_.total,
        .weight = layer.gate_weight.as<float>(),
        .bias = layer.gate_bias.as<float>(),
-       .log_decay = scratch_.log_decay});
+       .log_decay = scratch.log_decay});
   return {.q = Column(qkv, columns_.q),
           .k = Column(qkv, columns_.k),
           .v = Column(qkv, columns_.v),
           .q_stride = stride,
           .k_stride = stride,
           .v_stride = stride,
-          .log_decay = scratch_.log_decay,
-          .states = context.states,
+          .log_decay = scratch.log_decay,
+          .states = context.states + matrix_offset_,
           .slot_stride = context.slot_stride,
-          .out = scratch_.mixed};
-}
-
-// The recurrence: decode rows one token each, segments chunkwise.
-void GlaLayers::Mix(const GatedOperands& operands, const LayerContext& context) {
-  const BatchView& batch = context.batch;
-  if (batch.decode_rows > 0) {
-    device_->GatedStep({.shape = shape_,
-                        .rows = batch.decode_rows,
-                        .slots = batch.decode_slots,
-                        .operands = operands});
-  }
-  if (batch.segment_count > 0) {
-    device_->GatedChunk({.shape = shape_,
-                         .segment_count = batch.segment_count,
-                         .segments = batch.segments,
-                         .chunk_count = batch.chunk_count,
-                         .chunks = batch.chunks,
-                         .operands = operands,
-                         .workspace = scratch_.workspace});
-  }
+          .out = scratch.mixed};
 }
 
 // x += (rmsnorm_per_head(o) * swish(g)) Wo
-void GlaLayers::ProjectOut(const GlaLayer& layer, const LayerContext& context) {
+void GlaMixer::ProjectOut(const GlaLayer& layer, const SublayerContext& context,
+                          const Scratch& scratch) const {
   const bool gated = config_.use_output_gate;
-  device_->Norm({.dtype = act_,
-                 .rows = context.batch.rows,
-                 .groups = config_.num_heads,
-                 .dim = config_.head_v_dim,
-                 .eps = config_.norm_eps,
-                 .x = scratch_.mixed,
-                 .x_stride = config_.ValueDim(),
-                 .weight = layer.output_norm.as<float>(),
-                 .gate_act = gated ? Activation::kSilu : Activation::kNone,
-                 .gate = gated ? Column(scratch_.projected, columns_.gate) : nullptr,
-                 .gate_stride = columns_.total,
-                 .y = scratch_.mixed,
-                 .y_stride = config_.ValueDim()});
-  device_->Linear({.rows = context.batch.rows,
-                   .in_dim = config_.ValueDim(),
-                   .out_dim = config_.hidden_size,
-                   .weight_dtype = matrix_dtype_,
-                   .x_dtype = act_,
-                   .y_dtype = act_,
-                   .x = scratch_.mixed,
-                   .x_stride = config_.ValueDim(),
-                   .weight = layer.output.data(),
-                   .y = context.x,
-                   .y_stride = config_.hidden_size,
-                   .accumulate = true});
+  const int32_t rows = context.batch.rows;
+  compute_.device->Norm({.dtype = compute_.act,
+                         .rows = rows,
+                         .groups = config_.num_heads,
+                         .dim = config_.head_v_dim,
+                         .eps = config_.norm_eps,
+                         .x = scratch.mixed,
+                         .x_stride = config_.ValueDim(),
+                         .weight = layer.output_norm.as<float>(),
+                         .gate_act = gated ? Activation::kSilu : Activation::kNone,
+                         .gate = gated ? Column(scratch.projected, columns_.gate) : nullptr,
+                         .gate_stride = columns_.total,
+                         .y = scratch.mixed,
+                         .y_stride = config_.ValueDim()});
+  layer.output.Forward(compute_, rows, scratch.mixed, config_.ValueDim(), context.x,
+                       config_.hidden_size, /*accumulate=*/true);
 }
 
 }  // namespace
 
-std::unique_ptr<LayerStack> MakeGlaLayers(const GlaConfig& config, Device* device,
-                                          DType matrix_dtype) {
-  return std::make_unique<GlaLayers>(config, device, matrix_dtype);
+Architecture MakeGla(const GlaConfig& config, const Compute& compute) {
+  Architecture architecture;
+  architecture.norm = {.eps = config.norm_eps};
+  architecture.state_shape = {config.num_heads, config.num_kv_heads, config.head_k_dim,
+                              config.head_v_dim};
+  architecture.blocks.push_back(
+      {"attn_norm", std::make_unique<GlaMixer>(config, compute, &architecture.layer_state)});
+  architecture.blocks.push_back(
+      {"mlp_norm",
+       std::make_unique<SwiGluMlp>(compute, config.hidden_size, config.intermediate_size)});
+  return architecture;
 }
 
 }  // namespace sluice

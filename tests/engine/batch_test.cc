@@ -12,7 +12,7 @@ TEST(Batch, CutsChunksOnTheGridOfTheSequencesOwnPositions) {
   std::vector<int32_t> tokens(200);
   std::iota(tokens.begin(), tokens.end(), 0);
   Batch batch;
-  batch.AddDecode(7, 3);
+  batch.AddDecode(7, 3, 41);
   batch.AddSegment(tokens.data(), 130, 1, 0);
   batch.AddSegment(tokens.data() + 10, 60, 2, 100);
 
@@ -20,6 +20,12 @@ TEST(Batch, CutsChunksOnTheGridOfTheSequencesOwnPositions) {
   EXPECT_EQ(batch.tokens[0], 7);
   EXPECT_EQ(batch.tokens[1], 0);
   EXPECT_EQ(batch.tokens[131], 10);
+  ASSERT_EQ(batch.positions.size(), batch.tokens.size());
+  EXPECT_EQ(batch.positions[0], 41);
+  EXPECT_EQ(batch.positions[1], 0);
+  EXPECT_EQ(batch.positions[130], 129);
+  EXPECT_EQ(batch.positions[131], 100);
+  EXPECT_EQ(batch.positions[190], 159);
   ASSERT_EQ(batch.segments.size(), 2);
   EXPECT_EQ(batch.segments[1].row, 131);
   EXPECT_EQ(batch.segments[1].first_chunk, 3);
@@ -39,7 +45,7 @@ TEST(Batch, RefusesDecodeRowsAfterSegments) {
   const int32_t token = 0;
   Batch batch;
   batch.AddSegment(&token, 1, 0, 0);
-  EXPECT_DEATH(batch.AddDecode(0, 1), "check failed");
+  EXPECT_DEATH(batch.AddDecode(0, 1, 0), "check failed");
 }
 
 }  // namespace

@@ -1,0 +1,17 @@
+// What every layer needs to queue its work: the device, and the formats that it computes with.
+#pragma once
+
+#include "kernels/device.h"
+
+namespace sluice {
+
+struct Compute {
+  Compute(Device* on, DType weights)
+      : device(on), matrix_dtype(weights), act(on->ActivationType(weights)) {}
+
+  Device* device;      // outlives the layers
+  DType matrix_dtype;  // of the weights of products: float32 or bfloat16
+  DType act;           // of activations
+};
+
+}  // namespace sluice

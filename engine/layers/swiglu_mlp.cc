@@ -1,0 +1,58 @@
+#include "engine/layers/swiglu_mlp.h"
+
+#include <utility>
+
+#include "engine/status_macros.h"
+
+namespace sluice {
+
+SwiGluMlp::SwiGluMlp(const Compute& compute, int32_t hidden_size, int32_t intermediate_size,
+                     MlpNames names)
+    : compute_(compute),
+      hidden_size_(hidden_size),
+      intermediate_size_(intermediate_size),
+      names_(std::move(names)) {}
+
+SwiGluMlp::Scratch SwiGluMlp::LayOut(ScratchArena& arena, int32_t rows) const {
+  const int64_t bytes = int64_t{rows} * intermediate_size_ * DTypeBytes(compute_.act);
+  Scratch scratch;
+  scratch.gate_up = arena.Take(2 * bytes);
+  scratch.activated = arena.Take(bytes);
+  return scratch;
+}
+
+int64_t SwiGluMlp::ScratchBytes(int32_t rows, int32_t /*chunks*/) const {
+  ScratchArena arena;
+  LayOut(arena, rows);
+  return arena.used();
+}
+
+absl::Status SwiGluMlp::Load(WeightLoader* loader, const std::string& prefix) {
+  const std::string mlp = prefix + names_.module + ".";
+  Layer layer;
+  SLUICE_ASSIGN_OR_RETURN(layer.gate_up, Projection::Load(loader, hidden_size_,
+                                                          {{mlp + names_.gate, intermediate_size_},
+                                                           {mlp + names_.up, intermediate_size_}}));
+  SLUICE_ASSIGN_OR_RETURN(layer.down, Projection::Load(loader, intermediate_size_,
+                                                       {{mlp + names_.down, hidden_size_}}));
+  layers_.push_back(std::move(layer));
+  return absl::OkStatus();
+}
+
+void SwiGluMlp::Forward(int32_t layer, const SublayerContext& context) {
+  const int32_t rows = context.batch.rows;
+  ScratchArena arena(context.scratch);
+  const Scratch scratch = LayOut(arena, rows);
+  const Layer& weights = layers_[layer];
+  weights.gate_up.Forward(compute_, rows, context.normed, hidden_size_, scratch.gate_up,
+                          weights.gate_up.columns());
+  compute_.device->GatedUnit({.dtype = compute_.act,
+                              .rows = rows,
+                              .dim = intermediate_size_,
+                              .x = scratch.gate_up,
+                              .out = scratch.activated});
+  weights.down.Forward(compute_, rows, scratch.activated, intermediate_size_, context.x,
+                       hidden_size_, /*accumulate=*/true);
+}
+
+}  // namespace sluice

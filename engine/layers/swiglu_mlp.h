@@ -1,0 +1,50 @@
+// The gated MLP that most families share: x += (silu(h Wg) * (h Wu)) Wd, with h = norm(x).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/layers/compute.h"
+#include "engine/layers/projection.h"
+#include "engine/layers/scratch_arena.h"
+#include "engine/layers/sublayer.h"
+
+namespace sluice {
+
+// What a family calls the MLP and its three products.
+struct MlpNames {
+  std::string module = "mlp";
+  std::string gate = "gate_proj";
+  std::string up = "up_proj";
+  std::string down = "down_proj";
+};
+
+class SwiGluMlp : public Sublayer {
+ public:
+  SwiGluMlp(const Compute& compute, int32_t hidden_size, int32_t intermediate_size,
+            MlpNames names = {});
+
+  int64_t ScratchBytes(int32_t rows, int32_t chunks) const override;
+  absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
+  void Forward(int32_t layer, const SublayerContext& context) override;
+
+ private:
+  struct Layer {
+    Projection gate_up;
+    Projection down;
+  };
+  struct Scratch {
+    std::byte* gate_up;    // [rows, 2 I]
+    std::byte* activated;  // [rows, I]
+  };
+  Scratch LayOut(ScratchArena& arena, int32_t rows) const;
+
+  Compute compute_;
+  int32_t hidden_size_;
+  int32_t intermediate_size_;
+  MlpNames names_;
+  std::vector<Layer> layers_;
+};
+
+}  // namespace sluice
