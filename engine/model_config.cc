@@ -43,20 +43,23 @@ constexpr std::string_view kIgnoredKeys[] = {
     "use_cache",
 };
 
-absl::StatusOr<ModelConfig> ReadGla(JsonReader& reader) {
-  SLUICE_ASSIGN_OR_RETURN(const GlaConfig gla, ReadGlaConfig(reader));
-  return ModelConfig{
+// What Model needs to know of a model in fla's format.
+ModelConfig FlaModelConfig(const FlaTrunk& trunk, FamilyConfig family) {
+  return {
       .model_type = {},
-      .hidden_size = gla.hidden_size,
-      .num_layers = gla.num_layers,
-      .vocab_size = gla.vocab_size,
-      .intermediate_size = gla.intermediate_size,
-      .norm_eps = gla.norm_eps,
-      .tie_word_embeddings = gla.tie_word_embeddings,
-      .bos_token_id = 1,  // GLAConfig's defaults
+      .hidden_size = trunk.hidden_size,
+      .num_layers = trunk.num_layers,
+      .vocab_size = trunk.vocab_size,
+      .tie_word_embeddings = trunk.tie_word_embeddings,
+      .bos_token_id = 1,  // the defaults of fla's classes
       .generation = {.eos_token_ids = {2}},
-      .family = gla,
+      .family = std::move(family),
   };
+}
+
+absl::StatusOr<ModelConfig> ReadGla(JsonReader& reader) {
+  SLUICE_ASSIGN_OR_RETURN(const GlaConfig config, ReadGlaConfig(reader));
+  return FlaModelConfig(config.trunk, config);
 }
 
 struct Family {

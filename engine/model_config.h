@@ -34,8 +34,6 @@ struct ModelConfig {
   int32_t hidden_size;
   int32_t num_layers;
   int32_t vocab_size;
-  int32_t intermediate_size;
-  float norm_eps;
   bool tie_word_embeddings;
   std::optional<int32_t> bos_token_id;  // less than vocab_size
   GenerationDefaults generation;

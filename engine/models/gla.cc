@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/layers/conv_layer.h"
+#include "engine/layers/head_output.h"
 #include "engine/layers/projection.h"
 #include "engine/layers/recurrence.h"
 #include "engine/layers/scratch_arena.h"
@@ -19,11 +21,10 @@ namespace {
 
 struct GlaLayer {
   Projection projection;     // [q | k | v | g | a]
-  DeviceBuffer conv;         // float32 [q | k | v, W]; empty without short convolution
+  ConvLayer conv;            // of q | k | v
   DeviceBuffer gate_weight;  // float32 [kv heads * K, rank]
   DeviceBuffer gate_bias;    // float32 [kv heads * K]
-  DeviceBuffer output_norm;  // float32 [V]; empty without elementwise_affine
-  Projection output;         // [D]
+  HeadOutput output;
 };
 
 // Column offsets of the one projection.
@@ -61,8 +62,6 @@ class GlaMixer : public Sublayer {
   Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const;
   GatedOperands Prepare(const GlaLayer& layer, const SublayerContext& context,
                         const Scratch& scratch) const;
-  void ProjectOut(const GlaLayer& layer, const SublayerContext& context,
-                  const Scratch& scratch) const;
 
   const std::byte* Column(const std::byte* base, int64_t column) const {
     return base + column * DTypeBytes(compute_.act);
@@ -79,20 +78,20 @@ class GlaMixer : public Sublayer {
 
 GlaMixer::GlaMixer(const GlaConfig& config, const Compute& compute, StateLayout* state)
     : config_(config), compute_(compute) {
-  columns_.k = config.KeyDim();
-  columns_.v = columns_.k + config.KvKeyDim();
-  columns_.gate = columns_.v + config.KvValueDim();
-  columns_.low_rank = columns_.gate + (config.use_output_gate ? config.ValueDim() : 0);
+  columns_.k = config.heads.KeyDim();
+  columns_.v = columns_.k + config.heads.KvKeyDim();
+  columns_.gate = columns_.v + config.heads.KvValueDim();
+  columns_.low_rank = columns_.gate + (config.use_output_gate ? config.heads.ValueDim() : 0);
   columns_.total = columns_.low_rank + config.gate_low_rank_dim;
   shape_ = {.dtype = compute.act,
-            .heads = config.num_heads,
-            .kv_heads = config.num_kv_heads,
-            .key_dim = config.head_k_dim,
-            .value_dim = config.head_v_dim,
-            .scale = 1.0F / std::sqrt(static_cast<float>(config.head_k_dim))};
+            .heads = config.heads.num_heads,
+            .kv_heads = config.heads.num_kv_heads,
+            .key_dim = config.heads.head_k_dim,
+            .value_dim = config.heads.head_v_dim,
+            .scale = 1.0F / std::sqrt(static_cast<float>(config.heads.head_k_dim))};
   matrix_offset_ = state->Add("matrix", shape_.StateSize());
-  if (config.use_short_conv) {
-    window_offset_ = state->Add("conv", ConvChannels() * (config.conv_size - 1));
+  if (config.conv.use) {
+    window_offset_ = state->Add("conv", ConvLayer::WindowFloats(ConvChannels(), config.conv.size));
   }
 }
 
@@ -100,43 +99,44 @@ GlaMixer::Scratch GlaMixer::LayOut(ScratchArena& arena, int32_t rows, int32_t ch
   const int64_t act = DTypeBytes(compute_.act);
   Scratch scratch;
   scratch.projected = arena.Take(rows * columns_.total * act);
-  scratch.convolved = arena.Take(config_.use_short_conv ? rows * ConvChannels() * act : 0);
-  scratch.log_decay = arena.Take<float>(int64_t{rows} * config_.KvKeyDim() * 4);
-  scratch.mixed = arena.Take(rows * config_.ValueDim() * act);
+  scratch.convolved = arena.Take(config_.conv.use ? rows * ConvChannels() * act : 0);
+  scratch.log_decay = arena.Take<float>(int64_t{rows} * config_.heads.KvKeyDim() * 4);
+  scratch.mixed = arena.Take(rows * config_.heads.ValueDim() * act);
   scratch.workspace = arena.Take(compute_.device->GatedChunkWorkspaceBytes(shape_, chunks));
   return scratch;
 }
 
 absl::Status GlaMixer::Load(WeightLoader* loader, const std::string& prefix) {
   const std::string attn = prefix + "attn.";
-  const int64_t hidden = config_.hidden_size;
+  const int64_t hidden = config_.trunk.hidden_size;
   const int64_t rank = config_.gate_low_rank_dim;
-  const int64_t gate_dim = config_.KvKeyDim();
+  const int64_t gate_dim = config_.heads.KvKeyDim();
   GlaLayer layer;
-  std::vector<ProjectionPart> projection = {{attn + "q_proj", config_.KeyDim()},
-                                            {attn + "k_proj", config_.KvKeyDim()},
-                                            {attn + "v_proj", config_.KvValueDim()}};
-  if (config_.use_output_gate) projection.push_back({attn + "g_proj", config_.ValueDim()});
+  std::vector<ProjectionPart> projection = {{attn + "q_proj", config_.heads.KeyDim()},
+                                            {attn + "k_proj", config_.heads.KvKeyDim()},
+                                            {attn + "v_proj", config_.heads.KvValueDim()}};
+  if (config_.use_output_gate) projection.push_back({attn + "g_proj", config_.heads.ValueDim()});
   projection.push_back({attn + "gk_proj.0", rank});
   SLUICE_ASSIGN_OR_RETURN(layer.projection, Projection::Load(loader, hidden, projection));
-  if (config_.use_short_conv) {
-    const int64_t width = config_.conv_size;
-    SLUICE_ASSIGN_OR_RETURN(
-        layer.conv, loader->Floats({{attn + "q_conv1d.weight", {config_.KeyDim(), 1, width}},
-                                    {attn + "k_conv1d.weight", {config_.KvKeyDim(), 1, width}},
-                                    {attn + "v_conv1d.weight", {config_.KvValueDim(), 1, width}}}));
+  if (config_.conv.use) {
+    SLUICE_ASSIGN_OR_RETURN(layer.conv,
+                            ConvLayer::Load(loader, config_.conv.size,
+                                            {{attn + "q_conv1d", config_.heads.KeyDim()},
+                                             {attn + "k_conv1d", config_.heads.KvKeyDim()},
+                                             {attn + "v_conv1d", config_.heads.KvValueDim()}}));
   }
   SLUICE_ASSIGN_OR_RETURN(layer.gate_weight,
                           loader->Floats({{attn + "gk_proj.1.weight", {gate_dim, rank}}}));
   SLUICE_ASSIGN_OR_RETURN(layer.gate_bias, loader->Floats({{attn + "gk_proj.1.bias", {gate_dim}}}));
-  if (config_.elementwise_affine) {
-    SLUICE_ASSIGN_OR_RETURN(
-        layer.output_norm,
-        loader->Floats({{absl::StrCat(attn, std::string(config_.GateNormName()), ".weight"),
-                         {config_.head_v_dim}}}));
-  }
-  SLUICE_ASSIGN_OR_RETURN(
-      layer.output, Projection::Load(loader, config_.ValueDim(), {{attn + "o_proj", hidden}}));
+  const std::string norm = absl::StrCat(attn, std::string(config_.GateNormName()));
+  SLUICE_ASSIGN_OR_RETURN(layer.output,
+                          HeadOutput::Load(loader, {.hidden_size = config_.trunk.hidden_size,
+                                                    .heads = config_.heads.num_heads,
+                                                    .head_dim = config_.heads.head_v_dim,
+                                                    .eps = config_.trunk.norm_eps,
+                                                    .norm = config_.elementwise_affine ? norm : "",
+                                                    .output = attn + "o_proj",
+                                                    .gate_act = Activation::kSilu}));
   layers_.push_back(std::move(layer));
   return absl::OkStatus();
 }
@@ -146,11 +146,12 @@ void GlaMixer::Forward(int32_t layer, const SublayerContext& context) {
   const GlaLayer& weights = layers_[layer];
   ScratchArena arena(context.scratch);
   const Scratch scratch = LayOut(arena, batch.rows, batch.chunk_count);
-  weights.projection.Forward(compute_, batch.rows, context.normed, config_.hidden_size,
+  weights.projection.Forward(compute_, batch.rows, context.normed, config_.trunk.hidden_size,
                              scratch.projected, columns_.total);
   const GatedOperands operands = Prepare(weights, context, scratch);
   RunRecurrence(compute_, shape_, batch, operands, scratch.workspace);
-  ProjectOut(weights, context, scratch);
+  const void* gate = config_.use_output_gate ? Column(scratch.projected, columns_.gate) : nullptr;
+  weights.output.Forward(compute_, batch.rows, scratch.mixed, gate, columns_.total, context.x);
 }
 
 // Convolution, feature maps and forget gate: what makes the projection the operands of the
@@ -160,22 +161,9 @@ GatedOperands GlaMixer::Prepare(const GlaLayer& layer, const SublayerContext& co
   const BatchView& batch = context.batch;
   std::byte* qkv = scratch.projected;
   int64_t stride = columns_.total;
-  if (config_.use_short_conv) {
-    compute_.device->ShortConv({.dtype = compute_.act,
-                                .channels = static_cast<int32_t>(ConvChannels()),
-                                .width = config_.conv_size,
-                                .decode_rows = batch.decode_rows,
-                                .slots = batch.decode_slots,
-                                .segment_count = batch.segment_count,
-                                .segments = batch.segments,
-                                .rows = batch.rows,
-                                .x = scratch.projected,
-                                .x_stride = columns_.total,
-                                .weight = layer.conv.as<float>(),
-                                .bias = nullptr,
-                                .windows = context.states + window_offset_,
-                                .slot_stride = context.slot_stride,
-                                .y = scratch.convolved});
+  if (config_.conv.use) {
+    layer.conv.Forward(compute_, batch, scratch.projected, columns_.total,
+                       context.states + window_offset_, context.slot_stride, scratch.convolved);
     qkv = scratch.convolved;
     stride = ConvChannels();
   }
@@ -191,7 +179,7 @@ GatedOperands GlaMixer::Prepare(const GlaLayer& layer, const SublayerContext& co
       {.dtype = compute_.act,
        .rows = batch.rows,
        .rank = config_.gate_low_rank_dim,
-       .dim = config_.KvKeyDim(),
+       .dim = config_.heads.KvKeyDim(),
        .normalizer = config_.gate_logit_normalizer,
        .clamp_min = config_.clamp_min.value_or(-std::numeric_limits<float>::infinity()),
        .x = Column(scratch.projected, columns_.low_rank),
@@ -211,40 +199,18 @@ GatedOperands GlaMixer::Prepare(const GlaLayer& layer, const SublayerContext& co
           .out = scratch.mixed};
 }
 
-// x += (rmsnorm_per_head(o) * swish(g)) Wo
-void GlaMixer::ProjectOut(const GlaLayer& layer, const SublayerContext& context,
-                          const Scratch& scratch) const {
-  const bool gated = config_.use_output_gate;
-  const int32_t rows = context.batch.rows;
-  compute_.device->Norm({.dtype = compute_.act,
-                         .rows = rows,
-                         .groups = config_.num_heads,
-                         .dim = config_.head_v_dim,
-                         .eps = config_.norm_eps,
-                         .x = scratch.mixed,
-                         .x_stride = config_.ValueDim(),
-                         .weight = layer.output_norm.as<float>(),
-                         .gate_act = gated ? Activation::kSilu : Activation::kNone,
-                         .gate = gated ? Column(scratch.projected, columns_.gate) : nullptr,
-                         .gate_stride = columns_.total,
-                         .y = scratch.mixed,
-                         .y_stride = config_.ValueDim()});
-  layer.output.Forward(compute_, rows, scratch.mixed, config_.ValueDim(), context.x,
-                       config_.hidden_size, /*accumulate=*/true);
-}
-
 }  // namespace
 
 Architecture MakeGla(const GlaConfig& config, const Compute& compute) {
   Architecture architecture;
-  architecture.norm = {.eps = config.norm_eps};
-  architecture.state_shape = {config.num_heads, config.num_kv_heads, config.head_k_dim,
-                              config.head_v_dim};
+  architecture.norm = {.eps = config.trunk.norm_eps};
+  architecture.state_shape = {config.heads.num_heads, config.heads.num_kv_heads,
+                              config.heads.head_k_dim, config.heads.head_v_dim};
   architecture.blocks.push_back(
       {"attn_norm", std::make_unique<GlaMixer>(config, compute, &architecture.layer_state)});
   architecture.blocks.push_back(
-      {"mlp_norm",
-       std::make_unique<SwiGluMlp>(compute, config.hidden_size, config.intermediate_size)});
+      {"mlp_norm", std::make_unique<SwiGluMlp>(compute, config.trunk.hidden_size,
+                                               config.trunk.intermediate_size)});
   return architecture;
 }
 

@@ -45,20 +45,20 @@ TEST(ModelConfig, ReadsAPublishedConfig) {
   EXPECT_EQ(config->hidden_size, 2048);
   EXPECT_EQ(config->num_layers, 24);
   EXPECT_EQ(config->vocab_size, 32000);
-  EXPECT_EQ(config->intermediate_size, 5632);
-  EXPECT_FLOAT_EQ(config->norm_eps, 1e-6);
+  EXPECT_EQ(Gla(*config).trunk.intermediate_size, 5632);
+  EXPECT_FLOAT_EQ(Gla(*config).trunk.norm_eps, 1e-6);
   EXPECT_FALSE(config->tie_word_embeddings);
   EXPECT_EQ(config->bos_token_id, 1);
   EXPECT_THAT(config->generation.eos_token_ids, ElementsAre(2));
   const GlaConfig& gla = Gla(*config);
-  EXPECT_EQ(gla.num_heads, 4);
-  EXPECT_EQ(gla.num_kv_heads, 4);
-  EXPECT_EQ(gla.head_k_dim, 256);
-  EXPECT_EQ(gla.head_v_dim, 512);
-  EXPECT_EQ(gla.KeyDim(), 1024);
-  EXPECT_EQ(gla.ValueDim(), 2048);
+  EXPECT_EQ(gla.heads.num_heads, 4);
+  EXPECT_EQ(gla.heads.num_kv_heads, 4);
+  EXPECT_EQ(gla.heads.head_k_dim, 256);
+  EXPECT_EQ(gla.heads.head_v_dim, 512);
+  EXPECT_EQ(gla.heads.KeyDim(), 1024);
+  EXPECT_EQ(gla.heads.ValueDim(), 2048);
   EXPECT_EQ(gla.feature_map, Activation::kNone);
-  EXPECT_FALSE(gla.use_short_conv);
+  EXPECT_FALSE(gla.conv.use);
   EXPECT_TRUE(gla.use_output_gate);
   EXPECT_TRUE(gla.elementwise_affine);
   EXPECT_FALSE(gla.clamp_min.has_value());
@@ -75,13 +75,13 @@ TEST(ModelConfig, AbsentKeysHaveTheDefaultsOfFla) {
   EXPECT_EQ(absent->hidden_size, written->hidden_size);
   EXPECT_EQ(absent->num_layers, written->num_layers);
   EXPECT_EQ(absent->vocab_size, written->vocab_size);
-  EXPECT_EQ(absent->intermediate_size, written->intermediate_size);
-  EXPECT_EQ(absent->norm_eps, written->norm_eps);
+  EXPECT_EQ(Gla(*absent).trunk.intermediate_size, Gla(*written).trunk.intermediate_size);
+  EXPECT_EQ(Gla(*absent).trunk.norm_eps, Gla(*written).trunk.norm_eps);
   EXPECT_EQ(absent->bos_token_id, written->bos_token_id);
   EXPECT_EQ(absent->generation.eos_token_ids, written->generation.eos_token_ids);
-  EXPECT_EQ(Gla(*absent).head_k_dim, Gla(*written).head_k_dim);
-  EXPECT_EQ(Gla(*absent).head_v_dim, Gla(*written).head_v_dim);
-  EXPECT_EQ(Gla(*absent).conv_size, Gla(*written).conv_size);
+  EXPECT_EQ(Gla(*absent).heads.head_k_dim, Gla(*written).heads.head_k_dim);
+  EXPECT_EQ(Gla(*absent).heads.head_v_dim, Gla(*written).heads.head_v_dim);
+  EXPECT_EQ(Gla(*absent).conv.size, Gla(*written).conv.size);
 }
 
 TEST(ModelConfig, ReadsEveryKeyThatChangesTheFunction) {
@@ -95,25 +95,25 @@ TEST(ModelConfig, ReadsEveryKeyThatChangesTheFunction) {
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_TRUE(config->tie_word_embeddings);
   const GlaConfig& gla = Gla(*config);
-  EXPECT_EQ(gla.num_kv_heads, 2);
-  EXPECT_EQ(gla.head_k_dim, 32);
-  EXPECT_EQ(gla.head_v_dim, 64);
-  EXPECT_EQ(gla.KvKeyDim(), 64);
-  EXPECT_EQ(gla.KvValueDim(), 128);
+  EXPECT_EQ(gla.heads.num_kv_heads, 2);
+  EXPECT_EQ(gla.heads.head_k_dim, 32);
+  EXPECT_EQ(gla.heads.head_v_dim, 64);
+  EXPECT_EQ(gla.heads.KvKeyDim(), 64);
+  EXPECT_EQ(gla.heads.KvValueDim(), 128);
   EXPECT_EQ(gla.feature_map, Activation::kRelu);
-  EXPECT_TRUE(gla.use_short_conv);
-  EXPECT_EQ(gla.conv_size, 3);
+  EXPECT_TRUE(gla.conv.use);
+  EXPECT_EQ(gla.conv.size, 3);
   EXPECT_FALSE(gla.use_output_gate);
   EXPECT_EQ(gla.clamp_min, -0.5F);
   EXPECT_FALSE(gla.elementwise_affine);
-  EXPECT_FLOAT_EQ(gla.norm_eps, 1e-5);
-  EXPECT_EQ(gla.intermediate_size, 648);
+  EXPECT_FLOAT_EQ(gla.trunk.norm_eps, 1e-5);
+  EXPECT_EQ(gla.trunk.intermediate_size, 648);
   EXPECT_EQ(gla.GateNormName(), "g_norm");
 }
 
 TEST(ModelConfig, RoundsTheIntermediateSizeAsFlaDoes) {
   const auto size = [](const std::string& keys) {
-    return ParseModelConfig(Config(keys), std::nullopt).value().intermediate_size;
+    return Gla(ParseModelConfig(Config(keys), std::nullopt).value()).trunk.intermediate_size;
   };
   EXPECT_EQ(size(R"("hidden_size":1024,"hidden_ratio":4)"), 2816);  // 2730.67 up to 11 * 256
   EXPECT_EQ(size(R"("hidden_size":384,"hidden_ratio":2)"), 512);    // exactly 2 * 256

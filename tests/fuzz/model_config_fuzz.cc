@@ -21,17 +21,18 @@ void CheckLimits(const ModelConfig& config) {
     SLUICE_CHECK(*config.bos_token_id >= 0 && *config.bos_token_id < config.vocab_size);
   }
   const auto& gla = std::get<GlaConfig>(config.family);
-  SLUICE_CHECK(gla.hidden_size >= 8 && gla.hidden_size <= 16384 && gla.hidden_size % 8 == 0);
-  SLUICE_CHECK(gla.num_layers >= 1 && gla.num_layers <= 256);
-  SLUICE_CHECK(gla.num_kv_heads >= 1 && gla.num_heads <= 256);
-  SLUICE_CHECK(gla.num_heads % gla.num_kv_heads == 0);
-  for (int32_t dim : {gla.head_k_dim, gla.head_v_dim}) {
+  SLUICE_CHECK(gla.trunk.hidden_size >= 8 && gla.trunk.hidden_size <= 16384 &&
+               gla.trunk.hidden_size % 8 == 0);
+  SLUICE_CHECK(gla.trunk.num_layers >= 1 && gla.trunk.num_layers <= 256);
+  SLUICE_CHECK(gla.heads.num_kv_heads >= 1 && gla.heads.num_heads <= 256);
+  SLUICE_CHECK(gla.heads.num_heads % gla.heads.num_kv_heads == 0);
+  for (int32_t dim : {gla.heads.head_k_dim, gla.heads.head_v_dim}) {
     SLUICE_CHECK(dim >= 16 && dim <= 512 && dim % 16 == 0);
   }
-  SLUICE_CHECK(gla.intermediate_size >= 8 && gla.intermediate_size % 8 == 0);
-  SLUICE_CHECK(!gla.use_short_conv || (gla.conv_size >= 2 && gla.conv_size <= 8));
+  SLUICE_CHECK(gla.trunk.intermediate_size >= 8 && gla.trunk.intermediate_size % 8 == 0);
+  SLUICE_CHECK(!gla.conv.use || (gla.conv.size >= 2 && gla.conv.size <= 8));
   SLUICE_CHECK(!gla.clamp_min.has_value() || *gla.clamp_min <= 0);
-  SLUICE_CHECK(gla.norm_eps > 0);
+  SLUICE_CHECK(gla.trunk.norm_eps > 0);
 }
 
 }  // namespace

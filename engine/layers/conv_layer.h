@@ -1,0 +1,42 @@
+// Short causal convolutions over some columns of a projection, one weight a channel and tap.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/batch.h"
+#include "engine/layers/compute.h"
+#include "engine/weight_loader.h"
+#include "kernels/device_buffer.h"
+
+namespace sluice {
+
+struct ConvPart {
+  std::string name;  // of the module: its tensor is <name>.weight of shape [channels, 1, width]
+  int64_t channels;
+};
+
+class ConvLayer {
+ public:
+  // Floats of a slot's window.
+  static int64_t WindowFloats(int64_t channels, int32_t width) { return channels * (width - 1); }
+
+  ConvLayer() = default;
+
+  static absl::StatusOr<ConvLayer> Load(WeightLoader* loader, int32_t width,
+                                        const std::vector<ConvPart>& parts);
+
+  // y [rows, channels], contiguous, from x [rows, channels], rows `x_stride` apart. `windows`: that
+  // of slot 0, read and written.
+  void Forward(const Compute& compute, const BatchView& batch, const void* x, int64_t x_stride,
+               float* windows, int64_t slot_stride, void* y) const;
+
+ private:
+  int32_t width_ = 0;
+  int32_t channels_ = 0;
+  DeviceBuffer weight_;  // float32 [channels, width]
+};
+
+}  // namespace sluice

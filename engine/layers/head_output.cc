@@ -1,0 +1,41 @@
+#include "engine/layers/head_output.h"
+
+#include "engine/status_macros.h"
+
+namespace sluice {
+
+absl::StatusOr<HeadOutput> HeadOutput::Load(WeightLoader* loader, const HeadOutputSpec& spec) {
+  HeadOutput result;
+  result.spec_ = spec;
+  if (!spec.norm.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(result.norm_,
+                            loader->Floats({{spec.norm + ".weight", {spec.head_dim}}}));
+  }
+  SLUICE_ASSIGN_OR_RETURN(result.output_,
+                          Projection::Load(loader, int64_t{spec.heads} * spec.head_dim,
+                                           {{spec.output, spec.hidden_size}}));
+  return result;
+}
+
+void HeadOutput::Forward(const Compute& compute, int32_t rows, void* o, const void* gate,
+                         int64_t gate_stride, void* x) const {
+  const int64_t width = int64_t{spec_.heads} * spec_.head_dim;
+  if (spec_.normed) {
+    compute.device->Norm({.dtype = compute.act,
+                          .rows = rows,
+                          .groups = spec_.heads,
+                          .dim = spec_.head_dim,
+                          .eps = spec_.eps,
+                          .x = o,
+                          .x_stride = width,
+                          .weight = norm_.as<float>(),
+                          .gate_act = gate == nullptr ? Activation::kNone : spec_.gate_act,
+                          .gate = gate,
+                          .gate_stride = gate_stride,
+                          .y = o,
+                          .y_stride = width});
+  }
+  output_.Forward(compute, rows, o, width, x, spec_.hidden_size, /*accumulate=*/true);
+}
+
+}  // namespace sluice

@@ -1,0 +1,46 @@
+// What follows the recurrence in most mixers: a norm of each head's output, a gate, a product.
+//
+//   x += (norm_per_head(o) * act(g)) Wo
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "engine/layers/compute.h"
+#include "engine/layers/projection.h"
+#include "engine/weight_loader.h"
+#include "kernels/activation.h"
+#include "kernels/device_buffer.h"
+
+namespace sluice {
+
+struct HeadOutputSpec {
+  int32_t hidden_size;
+  int32_t heads;
+  int32_t head_dim;
+  float eps;
+  bool normed = true;       // whether there is a norm at all; without one there is no gate
+  std::string norm = "";    // module whose weight, of shape [head_dim], scales the norm; or none
+  std::string output = "";  // module of Wo
+  Activation gate_act = Activation::kNone;
+};
+
+class HeadOutput {
+ public:
+  HeadOutput() = default;
+
+  static absl::StatusOr<HeadOutput> Load(WeightLoader* loader, const HeadOutputSpec& spec);
+
+  // o [rows, heads * head_dim], contiguous and overwritten; `gate` likewise, rows `gate_stride`
+  // apart, or null; x [rows, hidden_size], added to.
+  void Forward(const Compute& compute, int32_t rows, void* o, const void* gate, int64_t gate_stride,
+               void* x) const;
+
+ private:
+  HeadOutputSpec spec_{};
+  DeviceBuffer norm_;  // float32 [head_dim]; empty without a weight
+  Projection output_;
+};
+
+}  // namespace sluice

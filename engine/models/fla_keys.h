@@ -1,0 +1,74 @@
+// The keys that flash-linear-attention's configurations share, and what it makes of them.
+//
+// Every function keeps its first error in the reader and gives values within limits all the same.
+//
+// Source: fla/models/*/configuration_*.py, fla/modules/mlp.py, fla/modules/activations.py (0.6.0).
+#pragma once
+
+#include <cstdint>
+
+#include "engine/json.h"
+#include "kernels/activation.h"
+
+namespace sluice {
+
+// What a configuration class has for keys that are absent.
+struct FlaDefaults {
+  int64_t hidden_size = 2048;
+  int64_t num_layers = 24;
+  int64_t num_heads = 4;
+  double expand_k = 1.0;
+  double expand_v = 1.0;
+  double hidden_ratio = 4;
+  double norm_eps = 1e-6;
+};
+
+// Around the mixers.
+struct FlaTrunk {
+  int32_t hidden_size;        // D: multiple of 8, 8..16384
+  int32_t num_layers;         // 1..256
+  int32_t vocab_size;         // 8..1,000,000
+  int32_t intermediate_size;  // multiple of 8, 8..131072
+  float norm_eps;             // of every norm
+  bool tie_word_embeddings;
+};
+// hidden_size, num_hidden_layers, vocab_size, intermediate_size or hidden_ratio, norm_eps and
+// tie_word_embeddings.
+FlaTrunk ReadFlaTrunk(JsonReader& reader, const FlaDefaults& defaults);
+
+struct FlaHeads {
+  int32_t num_heads;     // H: 1..256
+  int32_t num_kv_heads;  // divides H
+  double expand_k;       // H * head_k_dim / D
+  double expand_v;       // H * head_v_dim / D
+  int32_t head_k_dim;    // K: multiple of 16, 16..512
+  int32_t head_v_dim;    // V: multiple of 16, 16..512
+
+  int32_t KeyDim() const { return num_heads * head_k_dim; }       // of q
+  int32_t ValueDim() const { return num_heads * head_v_dim; }     // of the output and its gate
+  int32_t KvKeyDim() const { return num_kv_heads * head_k_dim; }  // of k, and of gates beside it
+  int32_t KvValueDim() const { return num_kv_heads * head_v_dim; }
+};
+// num_heads, num_kv_heads, expand_k and expand_v.
+FlaHeads ReadFlaHeads(JsonReader& reader, int32_t hidden_size, const FlaDefaults& defaults);
+
+struct FlaShortConv {
+  bool use;
+  int32_t size;  // taps: 2..8; means nothing without `use`
+};
+// use_short_conv, conv_size and share_conv_kernel.
+FlaShortConv ReadFlaShortConv(JsonReader& reader);
+
+// One of the names of fla's ACT2FN: relu, sigmoid, silu, swish, sqrelu, gelu; kNone for an absent
+// or null key.
+Activation ReadFlaActivation(JsonReader& reader, const char* key);
+
+// elementwise_affine, of which fla takes null as false.
+bool ReadFlaAffine(JsonReader& reader);
+
+// Refuses by name what makes another function of any of these models: softmax attention layers,
+// attention residuals, an MLP activation other than `hidden_act`. Ignores the choice of fused
+// kernels and training losses.
+void RefuseFlaHybrids(JsonReader& reader, const char* hidden_act = "swish");
+
+}  // namespace sluice
