@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/local_backend.h"
 #include "client/remote_backend.h"
+#include "engine/status_macros.h"
 
 namespace sluice {
 namespace {
@@ -23,10 +24,7 @@ std::string CheckConnection(const ConnectionOptions& options) {
   return local_only ? "--device, --dtype and --threads need --local" : "";
 }
 
-absl::StatusOr<std::shared_ptr<Backend>> MakeBackend(const ConnectionOptions& options) {
-  if (options.local.empty()) {
-    return std::make_shared<RemoteBackend>(ConnectTo(options.server));
-  }
+absl::StatusOr<EngineConfig> LocalConfig(const ConnectionOptions& options) {
   EngineConfig config;
   config.model_dir = options.local;
   if (!options.device.empty()) config.device = options.device;
@@ -37,6 +35,14 @@ absl::StatusOr<std::shared_ptr<Backend>> MakeBackend(const ConnectionOptions& op
         absl::StrCat("--threads is ", threads, "; it must lie in [0, 1024]"));
   }
   config.threads = static_cast<int32_t>(threads);
+  return config;
+}
+
+absl::StatusOr<std::shared_ptr<Backend>> MakeBackend(const ConnectionOptions& options) {
+  if (options.local.empty()) {
+    return std::make_shared<RemoteBackend>(ConnectTo(options.server));
+  }
+  SLUICE_ASSIGN_OR_RETURN(EngineConfig config, LocalConfig(options));
   config.state_slots = kLocalSlots;
   return std::make_shared<LocalBackend>(std::move(config));
 }

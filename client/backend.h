@@ -12,6 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "engine/engine.h"
+#include "engine/engine_config.h"
 #include "engine/request.h"
 
 namespace sluice {
@@ -54,6 +55,9 @@ struct ConnectionOptions {
 
 // Says what contradicts itself in the options; empty if nothing does.
 std::string CheckConnection(const ConnectionOptions& options);
+
+// The engine that the options ask for in this process. InvalidArgument for threads out of range.
+absl::StatusOr<EngineConfig> LocalConfig(const ConnectionOptions& options);
 
 using BackendFactory =
     std::function<absl::StatusOr<std::shared_ptr<Backend>>(const ConnectionOptions&)>;

@@ -5,6 +5,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/command.h"
+#include "client/describe_directory.h"
 #include "client/output_json.h"
 
 namespace sluice {
@@ -42,14 +43,22 @@ std::string ModelText(const ModelDescription& model) {
 int RunModel(absl::Span<const std::string> args, const Environment& environment) {
   ConnectionOptions connection;
   bool json = false;
-  Invocation line = {"model", "[OPTION...]",
-                     "Prints what model is served, its sizes and what the server accepts."};
+  Invocation line = {
+      "model", "[OPTION...] [DIRECTORY]",
+      "Prints what model is served, its sizes and what the server accepts. With a\n"
+      "Hugging Face model directory (the operand, or --local), what that holds, from\n"
+      "its config.json and its checkpoint's headers: nothing is loaded."};
   line.options.Section("What is printed");
   line.options.Flag("json", &json, "One JSON object.");
   AddConnectionOptions(&connection, &line);
   const std::optional<int> over = ParseOrExplain(args, &line, environment);
   if (over.has_value()) return *over;
-  if (!line.operands.empty()) return UsageError(line, "takes no operand", environment);
+  if (line.operands.size() > 1) return UsageError(line, "takes one directory", environment);
+  if (!line.operands.empty() && !(connection.server.empty() && connection.local.empty())) {
+    return UsageError(line, "a directory excludes --server and --local", environment);
+  }
+  if (!line.operands.empty()) connection.local = line.operands[0];
+  if (!connection.local.empty()) return DescribeDirectory(connection, json, environment);
   const absl::StatusOr<std::shared_ptr<Backend>> backend = environment.connect(connection);
   if (!backend.ok()) return Fail(backend.status(), environment);
   const absl::StatusOr<ModelDescription> model = (*backend)->Describe();

@@ -36,7 +36,8 @@ struct Architecture {
   std::string layers = "model.layers.";  // then the layer's number and a dot
   std::string final_norm = "model.norm";
   std::string head = "lm_head.weight";
-  NormSpec norm;  // of blocks, and the final one
+  NormSpec norm;     // of blocks, and the final one
+  std::string gate;  // of the recurrence, for people: "vector, on the key side"
   StateShape state_shape;
   StateLayout layer_state;
   std::vector<ResidualBlock> blocks;  // of each layer, in order

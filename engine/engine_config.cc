@@ -37,7 +37,7 @@ absl::Status ValidateEngineConfig(const EngineConfig& config) {
   }
   constexpr int64_t kMaxTokens = 1 << 24;
   SLUICE_RETURN_IF_ERROR(CheckRangeOrZero("threads", config.threads, 1, 1024));
-  SLUICE_RETURN_IF_ERROR(CheckRangeOrZero("slots", config.state_slots, 1, 4096));
+  SLUICE_RETURN_IF_ERROR(CheckRangeOrZero("slots", config.state_slots, 1, kMaxStateSlots));
   SLUICE_RETURN_IF_ERROR(CheckRange("max_waiting", config.max_waiting, 0, 1'000'000));
   SLUICE_RETURN_IF_ERROR(CheckRange("max_prompt_tokens", config.max_prompt_tokens, 1, kMaxTokens));
   SLUICE_RETURN_IF_ERROR(CheckRange("max_output_tokens", config.max_output_tokens, 1, kMaxTokens));

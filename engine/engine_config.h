@@ -10,6 +10,8 @@
 
 namespace sluice {
 
+constexpr int32_t kMaxStateSlots = 4096;
+
 struct EngineConfig {
   std::filesystem::path model_dir;  // a Hugging Face model directory
   bool needs_tokenizer = true;  // false: a directory without tokenizer.json serves token ids alone

@@ -17,20 +17,13 @@ Model::Model(const ModelConfig& config, Device* device, DType matrix_dtype)
 
 absl::Status Model::Load(const Checkpoint& checkpoint,
                          const std::function<void(const std::string&)>& progress) {
-  const int64_t vocab = config_.vocab_size;
-  const int64_t hidden = config_.hidden_size;
   WeightLoader loader(&checkpoint, compute_.device, compute_.matrix_dtype);
-  SLUICE_ASSIGN_OR_RETURN(embedding_, loader.Matrix({{architecture_.embedding, {vocab, hidden}}}));
-  SLUICE_ASSIGN_OR_RETURN(
-      final_norm_,
-      NormLayer::Load(&loader, architecture_.norm, architecture_.final_norm, config_.hidden_size));
+  SLUICE_RETURN_IF_ERROR(LoadWeights(&loader));
   // A tied head is the embedding, also where a file repeats it.
-  if (!config_.tie_word_embeddings) {
-    SLUICE_ASSIGN_OR_RETURN(head_, loader.Matrix({{architecture_.head, {vocab, hidden}}}));
-  } else if (checkpoint.Has(architecture_.head)) {
-    SLUICE_RETURN_IF_ERROR(checkpoint.Find(architecture_.head, {vocab, hidden}).status());
+  if (config_.tie_word_embeddings && checkpoint.Has(architecture_.head)) {
+    const int64_t shape[] = {config_.vocab_size, config_.hidden_size};
+    SLUICE_RETURN_IF_ERROR(checkpoint.Find(architecture_.head, shape).status());
   }
-  SLUICE_RETURN_IF_ERROR(LoadLayers(&loader));
   const std::vector<std::string> unread = checkpoint.Unread();
   if (!unread.empty()) {
     return absl::InvalidArgumentError(
@@ -38,8 +31,6 @@ absl::Status Model::Load(const Checkpoint& checkpoint,
                      config_.model_type, " model of this config.json, the first is ", unread[0]));
   }
   compute_.device->Synchronize();
-  parameters_ = loader.loaded_elements();
-  weight_bytes_ = loader.loaded_bytes();
   if (progress) {
     progress(absl::StrCat("loaded ", parameters_, " weights as ", DTypeName(compute_.matrix_dtype),
                           ", ", weight_bytes_ >> 20, " MiB"));
@@ -47,7 +38,16 @@ absl::Status Model::Load(const Checkpoint& checkpoint,
   return absl::OkStatus();
 }
 
-absl::Status Model::LoadLayers(WeightLoader* loader) {
+std::vector<WeightPart> Model::Measure() {
+  WeightLoader loader(compute_.device, compute_.matrix_dtype);
+  SLUICE_CHECK(LoadWeights(&loader).ok());
+  return loader.asked();
+}
+
+absl::Status Model::LoadWeights(WeightLoader* loader) {
+  const int64_t vocab = config_.vocab_size;
+  const int64_t hidden = config_.hidden_size;
+  SLUICE_ASSIGN_OR_RETURN(embedding_, loader->Matrix({{architecture_.embedding, {vocab, hidden}}}));
   for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
     const std::string prefix = absl::StrCat(architecture_.layers, layer, ".");
     std::vector<NormLayer>& norms = norms_.emplace_back();
@@ -58,6 +58,14 @@ absl::Status Model::LoadLayers(WeightLoader* loader) {
       SLUICE_RETURN_IF_ERROR(block.sublayer->Load(loader, prefix));
     }
   }
+  SLUICE_ASSIGN_OR_RETURN(
+      final_norm_,
+      NormLayer::Load(loader, architecture_.norm, architecture_.final_norm, config_.hidden_size));
+  if (!config_.tie_word_embeddings) {
+    SLUICE_ASSIGN_OR_RETURN(head_, loader->Matrix({{architecture_.head, {vocab, hidden}}}));
+  }
+  parameters_ = loader->loaded_elements();
+  weight_bytes_ = loader->loaded_bytes();
   return absl::OkStatus();
 }
 

@@ -33,6 +33,10 @@ class Model {
   absl::Status Load(const Checkpoint& checkpoint,
                     const std::function<void(const std::string&)>& progress);
 
+  // Knows parameters() and weight_bytes() as after Load, without a checkpoint, and returns the
+  // tensors that Load would read. Cannot run.
+  std::vector<WeightPart> Measure();
+
   // Takes buffers for steps of up to `max_rows` rows, at most `max_segments` of them segments.
   // ResourceExhausted.
   absl::Status Reserve(int32_t max_rows, int32_t max_segments);
@@ -55,13 +59,13 @@ class Model {
 
   int64_t SlotFloats() const { return config_.num_layers * architecture_.layer_state.floats(); }
   const ModelConfig& config() const { return config_; }
-  StateShape state_shape() const { return architecture_.state_shape; }
+  const Architecture& architecture() const { return architecture_; }
   DType matrix_dtype() const { return compute_.matrix_dtype; }
   int64_t parameters() const { return parameters_; }
   int64_t weight_bytes() const { return weight_bytes_; }
 
  private:
-  absl::Status LoadLayers(WeightLoader* loader);
+  absl::Status LoadWeights(WeightLoader* loader);
   int64_t ScratchBytes(int32_t max_rows, int32_t max_segments) const;
 
   ModelConfig config_;

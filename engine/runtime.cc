@@ -1,93 +1,22 @@
 #include "engine/runtime.h"
 
-#include <algorithm>
 #include <filesystem>
-#include <optional>
-#include <thread>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
-#include "absl/strings/strip.h"
 #include "engine/checkpoint.h"
+#include "engine/memory_plan.h"
 #include "engine/model_config.h"
+#include "engine/open_device.h"
 #include "engine/status_macros.h"
-#include "kernels/segment.h"
 
 namespace sluice {
 namespace {
 
-constexpr int32_t kCpuSlots = 64;
-constexpr int32_t kCudaSlots = 256;
-constexpr int32_t kCpuStepTokens = 512;
-constexpr int32_t kCudaStepTokens = 4096;
-
-absl::StatusOr<std::unique_ptr<Device>> OpenDevice(const EngineConfig& config) {
-  absl::string_view name = config.device;
-  if (name == "auto") name = CudaDeviceCount() > 0 ? "cuda" : "cpu";
-  if (name == "cpu") {
-    const auto available = static_cast<int32_t>(std::thread::hardware_concurrency());
-    return CreateCpuDevice(config.threads > 0 ? config.threads : std::max(available, 1));
-  }
-  int32_t ordinal = 0;
-  if (absl::ConsumePrefix(&name, "cuda:") && !absl::SimpleAtoi(name, &ordinal)) {
-    return absl::InvalidArgumentError(absl::StrCat("device: no number after \"cuda:\""));
-  }
-  std::string error;
-  std::unique_ptr<Device> device = CreateCudaDevice(ordinal, &error);
-  if (device == nullptr) {
-    return absl::FailedPreconditionError(absl::StrCat("device ", config.device, ": ", error));
-  }
-  return device;
-}
-
-// What is decided about memory.
-struct MemoryPlan {
-  int32_t step_tokens;
-  int32_t slots;
-};
-
-absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const Model& model,
-                                      const Device& device, int64_t free_at_start) {
-  const bool cuda = device.kind() == DeviceKind::kCuda;
-  MemoryPlan plan;
-  plan.step_tokens = config.max_step_tokens;
-  if (plan.step_tokens == 0) {
-    plan.step_tokens =
-        std::max(cuda ? kCudaStepTokens : kCpuStepTokens, config.state_slots + kChunk);
-  }
-  const int32_t most = plan.step_tokens - kChunk;
-  const int32_t asked =
-      config.state_slots > 0 ? config.state_slots : std::min(cuda ? kCudaSlots : kCpuSlots, most);
-  if (asked > most) {
-    return absl::InvalidArgumentError(absl::StrCat("max_step_tokens is ", plan.step_tokens, "; ",
-                                                   asked, " state slots need at least ",
-                                                   asked + kChunk));
-  }
-  const int64_t slot_bytes = model.SlotFloats() * 4;
-  const auto limit =
-      static_cast<int64_t>(static_cast<double>(free_at_start) * config.memory_fraction);
-  const auto needed = [&](int32_t slots) {
-    return model.weight_bytes() + StepRunner::MemoryBytes(model, plan.step_tokens, slots) +
-           slots * slot_bytes;
-  };
-  const int32_t least = config.state_slots > 0 ? asked : 1;
-  for (plan.slots = asked; plan.slots >= least; --plan.slots) {
-    if (needed(plan.slots) <= limit) return plan;
-  }
-  return absl::ResourceExhaustedError(absl::StrFormat(
-      "not enough memory for %d state slot%s: %d bytes are needed (weights %d, buffers for "
-      "steps of %d tokens %d, states %d); %s had %d bytes free, of which %g may be taken: %d",
-      least, least == 1 ? "" : "s", needed(least), model.weight_bytes(), plan.step_tokens,
-      StepRunner::MemoryBytes(model, plan.step_tokens, least), least * slot_bytes,
-      device.Description(), free_at_start, config.memory_fraction, limit));
-}
-
 EngineInfo DescribeEngine(const EngineConfig& config, const Runtime& runtime,
                           int32_t max_step_tokens) {
   const Model& model = *runtime.model;
-  const StateShape shape = model.state_shape();
+  const StateShape shape = model.architecture().state_shape;
   EngineInfo info;
   info.model_name = config.model_name;
   if (info.model_name.empty()) {

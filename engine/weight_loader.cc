@@ -66,12 +66,15 @@ absl::StatusOr<DeviceBuffer> WeightLoader::Load(const std::vector<WeightPart>& p
   std::vector<TensorView> tensors;
   int64_t elements = 0;
   for (const WeightPart& part : parts) {
-    SLUICE_ASSIGN_OR_RETURN(TensorView tensor, checkpoint_->Find(part.name, part.shape));
+    SLUICE_ASSIGN_OR_RETURN(TensorView tensor, Find(part));
     elements += tensor.elements();
     tensors.push_back(std::move(tensor));
   }
-  const int64_t padded = std::max(elements, padded_elements);
-  DeviceBuffer buffer(device_, padded * DTypeBytes(dtype));
+  const int64_t bytes = std::max(elements, padded_elements) * DTypeBytes(dtype);
+  loaded_elements_ += elements;
+  loaded_bytes_ += bytes;
+  if (checkpoint_ == nullptr) return DeviceBuffer();
+  DeviceBuffer buffer(device_, bytes);
   if (!buffer.ok()) {
     return absl::ResourceExhaustedError(absl::StrCat("weights: ", parts.front().name, " needs ",
                                                      buffer.bytes(), " bytes; the device has ",
@@ -82,34 +85,43 @@ absl::StatusOr<DeviceBuffer> WeightLoader::Load(const std::vector<WeightPart>& p
     Upload(tensor, dtype, to);
     to += tensor.elements() * DTypeBytes(dtype);
   }
-  device_->Zero(to, (padded - elements) * DTypeBytes(dtype));
-  loaded_elements_ += elements;
-  loaded_bytes_ += buffer.bytes();
+  device_->Zero(to, bytes - elements * DTypeBytes(dtype));
   return buffer;
 }
 
+absl::StatusOr<TensorView> WeightLoader::Find(const WeightPart& part) {
+  asked_.push_back(part);
+  if (checkpoint_ != nullptr) return checkpoint_->Find(part.name, part.shape);
+  int64_t bytes = DTypeBytes(DType::kFloat32);
+  for (const int64_t dim : part.shape) bytes *= dim;
+  return TensorView{.dtype = DType::kFloat32, .shape = part.shape, .data = nullptr, .bytes = bytes};
+}
+
 absl::StatusOr<std::vector<float>> WeightLoader::HostFloats(const WeightPart& part) {
-  SLUICE_ASSIGN_OR_RETURN(const TensorView tensor, checkpoint_->Find(part.name, part.shape));
+  SLUICE_ASSIGN_OR_RETURN(const TensorView tensor, Find(part));
   std::vector<float> values(tensor.elements());
+  loaded_elements_ += tensor.elements();
+  if (checkpoint_ == nullptr) return values;
   auto* to = reinterpret_cast<std::byte*>(values.data());
   if (tensor.dtype == DType::kFloat32) {
     std::memcpy(to, tensor.data, tensor.bytes);
   } else {
     Convert(tensor.dtype, tensor.data, tensor.elements(), DType::kFloat32, to);
   }
-  loaded_elements_ += tensor.elements();
   return values;
 }
 
 absl::StatusOr<DeviceBuffer> WeightLoader::FromHost(const std::vector<float>& values) {
-  DeviceBuffer buffer(device_, static_cast<int64_t>(values.size()) * 4);
+  const auto bytes = static_cast<int64_t>(values.size()) * 4;
+  loaded_bytes_ += bytes;
+  if (checkpoint_ == nullptr) return DeviceBuffer();
+  DeviceBuffer buffer(device_, bytes);
   if (!buffer.ok()) {
-    return absl::ResourceExhaustedError(absl::StrCat("weights: constants of ", buffer.bytes(),
-                                                     " bytes do not fit; the device has ",
-                                                     device_->FreeBytes(), " bytes free"));
+    return absl::ResourceExhaustedError(absl::StrCat("weights: constants need ", bytes,
+                                                     " bytes; the device has ",
+                                                     device_->FreeBytes(), " free"));
   }
-  device_->Upload(buffer.data(), values.data(), buffer.bytes());
-  loaded_bytes_ += buffer.bytes();
+  device_->Upload(buffer.data(), values.data(), bytes);
   return buffer;
 }
 

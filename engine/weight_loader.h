@@ -24,6 +24,9 @@ class WeightLoader {
   // All outlive the loader. Matrices become `matrix_dtype`: float32 or bfloat16.
   WeightLoader(const Checkpoint* checkpoint, Device* device, DType matrix_dtype)
       : checkpoint_(checkpoint), device_(device), matrix_dtype_(matrix_dtype) {}
+  // Loads nothing: keeps what it is asked for, counts as if it were there, and gives empty buffers
+  // and zeros. Tells what a model consists of without its checkpoint.
+  WeightLoader(Device* device, DType matrix_dtype) : WeightLoader(nullptr, device, matrix_dtype) {}
 
   // The parts one after the other, as weights of matrix products, then zeros up to
   // `padded_elements`. The errors of Checkpoint::Find; ResourceExhausted if the device's memory is
@@ -42,8 +45,8 @@ class WeightLoader {
   // What was computed on the host, on the device. ResourceExhausted.
   absl::StatusOr<DeviceBuffer> FromHost(const std::vector<float>& values);
 
-  Device* device() const { return device_; }
-  const Checkpoint& checkpoint() const { return *checkpoint_; }
+  // What was asked for, in order.
+  const std::vector<WeightPart>& asked() const { return asked_; }
   DType matrix_dtype() const { return matrix_dtype_; }
   int64_t loaded_elements() const { return loaded_elements_; }
   int64_t loaded_bytes() const { return loaded_bytes_; }
@@ -51,11 +54,13 @@ class WeightLoader {
  private:
   absl::StatusOr<DeviceBuffer> Load(const std::vector<WeightPart>& parts, DType dtype,
                                     int64_t padded_elements);
+  absl::StatusOr<TensorView> Find(const WeightPart& part);
   void Upload(const TensorView& tensor, DType dtype, std::byte* to);
 
-  const Checkpoint* checkpoint_;
+  const Checkpoint* checkpoint_;  // null: loads nothing
   Device* device_;
   DType matrix_dtype_;
+  std::vector<WeightPart> asked_;
   int64_t loaded_elements_ = 0;
   int64_t loaded_bytes_ = 0;
   std::vector<std::byte> block_;  // conversion buffer, bounded

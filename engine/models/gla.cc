@@ -204,6 +204,7 @@ GatedOperands GlaMixer::Prepare(const GlaLayer& layer, const SublayerContext& co
 Architecture MakeGla(const GlaConfig& config, const Compute& compute) {
   Architecture architecture;
   architecture.norm = {.eps = config.trunk.norm_eps};
+  architecture.gate = "vector, on the key side";
   architecture.state_shape = {config.heads.num_heads, config.heads.num_kv_heads,
                               config.heads.head_k_dim, config.heads.head_v_dim};
   architecture.blocks.push_back(

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_split.h"
 #include "tests/client/fake_backend.h"
+#include "tests/engine/safetensors_writer.h"
 
 namespace sluice {
 namespace {
@@ -17,6 +18,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::Pair;
 using ::testing::SizeIs;
 using ::testing::StartsWith;
@@ -358,7 +360,40 @@ TEST(Model, PrintsSizesAndLimits) {
   EXPECT_EQ(json["parameters"], 15000000);
   EXPECT_EQ(json["limits"]["max_prompt_tokens"], 100);
   EXPECT_EQ(json["eos_token_ids"], nlohmann::json({0, 2}));
-  EXPECT_EQ(CommandRun({"model", "operand"}).code, kExitUsage);
+  EXPECT_EQ(CommandRun({"model", "one", "two"}).code, kExitUsage);
+  EXPECT_EQ(CommandRun({"model", "--server", "host:1", "one"}).code, kExitUsage);
+}
+
+TEST(Model, DescribesADirectoryWithoutLoadingIt) {
+  const std::string demo = SLUICE_SOURCE_DIR "/models/demo";
+  const CommandRun text({"model", demo});
+  EXPECT_EQ(text.code, kExitOk);
+  EXPECT_TRUE(text.connections.empty());
+  EXPECT_THAT(text.out, HasSubstr("gate               vector, on the key side\n"));
+  EXPECT_THAT(text.out, HasSubstr("parameters         12251904\n"));
+  EXPECT_THAT(text.out, HasSubstr("state              589824 bytes a slot"));
+  EXPECT_THAT(text.out, HasSubstr("checkpoint         complete\n"));
+  const nlohmann::json json =
+      nlohmann::json::parse(CommandRun({"model", "--local", demo, "--device=cpu", "--json"}).out);
+  EXPECT_EQ(json["checkpoint_complete"], true);
+  EXPECT_GT(json["slots_that_fit"], 0);
+  EXPECT_EQ(json["tensors"]["model.norm.weight"], nlohmann::json({json["hidden_size"]}));
+}
+
+TEST(Model, SaysWhatIsWrongWithADirectory) {
+  const CommandRun missing({"model", "no-such-directory"});
+  EXPECT_EQ(missing.code, kExitError);
+  EXPECT_THAT(missing.err, HasSubstr("NOT_FOUND"));
+  EXPECT_THAT(missing.err, HasSubstr("no-such-directory"));
+}
+
+TEST(Model, DescribesAConfigWithoutItsCheckpoint) {
+  const ScratchDirectory scratch;
+  scratch.Write("config.json", R"({"model_type":"gla","num_hidden_layers":2})");
+  const CommandRun run({"model", scratch.path()});
+  EXPECT_EQ(run.code, kExitOk);
+  EXPECT_THAT(run.out, HasSubstr("checkpoint         "));
+  EXPECT_THAT(run.out, Not(HasSubstr("complete")));
 }
 
 TEST(Model, NamesTheCodeOfAnError) {

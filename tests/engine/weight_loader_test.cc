@@ -93,5 +93,47 @@ TEST_F(WeightLoaderTest, CopiesBlockByBlock) {
   EXPECT_EQ(Load<uint16_t>(as_brain, DType::kBFloat16), brains);
 }
 
+TEST_F(WeightLoaderTest, PadsWithZeros) {
+  scratch_.Write("model.safetensors",
+                 SafetensorsBytes({{"w", "F32", {2, 2}, BytesOf<float>({1, 2, 3, 4})}}));
+  const auto checkpoint = Checkpoint::Open(scratch_.path()).value();
+  WeightLoader loader(checkpoint.get(), device_.get(), DType::kFloat32);
+  const auto buffer = loader.Matrix({{"w", {2, 2}}}, 8);
+  ASSERT_TRUE(buffer.ok()) << buffer.status();
+  std::vector<float> values(8, -1);
+  ASSERT_EQ(buffer->bytes(), 32);
+  device_->Download(values.data(), buffer->data(), buffer->bytes());
+  EXPECT_EQ(values, (std::vector<float>{1, 2, 3, 4, 0, 0, 0, 0}));
+  EXPECT_EQ(loader.loaded_elements(), 4);
+}
+
+TEST_F(WeightLoaderTest, GivesValuesToTheHostAndTakesThemBack) {
+  scratch_.Write("model.safetensors",
+                 SafetensorsBytes({{"w", "BF16", {3}, BytesOf<uint16_t>({0x3F80, 0, 0xBF80})}}));
+  const auto checkpoint = Checkpoint::Open(scratch_.path()).value();
+  WeightLoader loader(checkpoint.get(), device_.get(), DType::kBFloat16);
+  const auto values = loader.HostFloats({"w", {3}});
+  ASSERT_TRUE(values.ok()) << values.status();
+  EXPECT_EQ(*values, (std::vector<float>{1, 0, -1}));
+  EXPECT_FALSE(loader.HostFloats({"w", {2}}).ok());
+  const auto buffer = loader.FromHost(*values);
+  ASSERT_TRUE(buffer.ok()) << buffer.status();
+  std::vector<float> back(3);
+  device_->Download(back.data(), buffer->data(), 12);
+  EXPECT_EQ(back, *values);
+}
+
+TEST_F(WeightLoaderTest, CountsWithoutACheckpoint) {
+  WeightLoader loader(device_.get(), DType::kBFloat16);
+  EXPECT_FALSE(loader.Matrix({{"w", {3, 5}}}, 16)->ok());
+  EXPECT_EQ(*loader.HostFloats({"f", {2}}), (std::vector<float>{0, 0}));
+  EXPECT_TRUE(loader.FromHost({1, 2}).ok());
+  EXPECT_EQ(loader.loaded_elements(), 17);
+  EXPECT_EQ(loader.loaded_bytes(), 32 + 8);
+  ASSERT_EQ(loader.asked().size(), 2);
+  EXPECT_EQ(loader.asked()[0].name, "w");
+  EXPECT_EQ(loader.asked()[1].shape, (std::vector<int64_t>{2}));
+}
+
 }  // namespace
 }  // namespace sluice

@@ -1,0 +1,32 @@
+#include "engine/open_device.h"
+
+#include <algorithm>
+#include <string>
+#include <thread>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+
+namespace sluice {
+
+absl::StatusOr<std::unique_ptr<Device>> OpenDevice(const EngineConfig& config) {
+  absl::string_view name = config.device;
+  if (name == "auto") name = CudaDeviceCount() > 0 ? "cuda" : "cpu";
+  if (name == "cpu") {
+    const auto available = static_cast<int32_t>(std::thread::hardware_concurrency());
+    return CreateCpuDevice(config.threads > 0 ? config.threads : std::max(available, 1));
+  }
+  int32_t ordinal = 0;
+  if (absl::ConsumePrefix(&name, "cuda:") && !absl::SimpleAtoi(name, &ordinal)) {
+    return absl::InvalidArgumentError(absl::StrCat("device: no number after \"cuda:\""));
+  }
+  std::string error;
+  std::unique_ptr<Device> device = CreateCudaDevice(ordinal, &error);
+  if (device == nullptr) {
+    return absl::FailedPreconditionError(absl::StrCat("device ", config.device, ": ", error));
+  }
+  return device;
+}
+
+}  // namespace sluice
