@@ -1,93 +1,99 @@
 #!/usr/bin/env python3
-"""Writes a GLA checkpoint whose weights are RANDOM, as a Hugging Face directory in bfloat16.
+"""Writes a checkpoint of any supported family whose weights are RANDOM, as a Hugging Face directory.
 
-It holds config.json, model.safetensors (or shards with their index) and a byte-level tokenizer.json.
-A model of this kind generates noise: it is for measuring speed and memory at the shape of a real
-model, never for the quality of an answer. The default shape is that of GLA-1.3B, 2.7 GB.
+    tools/write_random_checkpoint.py DIRECTORY [--model NAME] [--size SIZE] [--set KEY=VALUE ...]
+
+It holds config.json, model.safetensors in bfloat16 (or shards with their index) and a byte-level
+tokenizer.json. A model of this kind generates noise: it is for measuring speed and memory at the
+shape of a real model, never for the quality of an answer. The sizes are the published ones of
+random_checkpoint_sizes.py; --set changes or adds keys of config.json. What tensors such a model has
+is asked of the `sluice` program, so build that first. The default is GLA-1.3B, 2.7 GB.
 """
 import argparse
 import json
 import math
 import pathlib
+import re
 import struct
+import subprocess
 import sys
 import time
 
 import numpy as np
+from random_checkpoint_sizes import SIZES
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 # One block of random numbers is read round and round. Its length is a prime, so that rows of any
 # matrix fall on other places of it each time and no two of them are the same.
 BLOCK_ELEMENTS = 4194301
 HEADER_ALIGNMENT = 8
+
+# How a tensor is initialised, by the first pattern that its name matches: (mean, deviation), or a
+# range to draw from evenly. Decays come out as in trained models: slow, of many lengths.
+KINDS = (
+    (r"A_log$", "range", (0.0, 2.7)),
+    (r"dt_(proj\.)?bias$", "range", (-6.9, -2.2)),
+    (r"mixer\.D$", "normal", (1.0, 0.0)),
+    (r"norm(_mlstm|_ffn|_f)?\.weight$|norm_swish_gate\.weight$", "normal", (1.0, 0.0)),
+    (r"conv1d\.weight$", "normal", (0.0, 0.5)),
+    (r"(\.mu|x_bias)$", "range", (0.0, 1.0)),
+    (r"w_proj\.linear\.lora\.2\.bias$", "range", (-6.0, -1.0)),
+    (r"(fgate_preact|g_proj|a_proj|b_proj)\.bias$", "range", (3.0, 6.0)),
+    (r"bonus$", "normal", (0.0, 0.5)),
+    (r"random_features$", "normal", (0.0, 1.0)),
+    (r"bias$", "normal", (0.0, 0.02)),
+    (r"(o_proj|down_proj|out_proj|proj_down|ffn\.value)\.weight$", "into_residual", (0.0, 0.02)),
+    (r"", "normal", (0.0, 0.02)),
+)
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=pathlib.Path, help="made if it is not there; must be empty")
-    parser.add_argument("--hidden-size", type=int, default=2048)
-    parser.add_argument("--layers", type=int, default=24)
-    parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--kv-heads", type=int, help="default: as many as heads")
-    parser.add_argument("--expand-k", type=float, default=0.5)
-    parser.add_argument("--expand-v", type=float, default=1.0)
-    parser.add_argument("--hidden-ratio", type=int, default=4)
-    parser.add_argument("--vocab-size", type=int, default=32000)
-    parser.add_argument("--short-conv", action="store_true", help="convolutions of 4 taps on q, k, v")
-    parser.add_argument("--tie-embeddings", action="store_true")
+    parser.add_argument("--model", choices=sorted(SIZES), default="gla")
+    parser.add_argument("--size", default="1.3B", help="340M, 1.3B, 2.7B or 7B, where it exists")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[],
+                        help="a key of config.json and its value as JSON")
+    parser.add_argument("--sluice", type=pathlib.Path, default=ROOT / "build/client/sluice")
     parser.add_argument("--shard-gb", type=float, default=5.0,
                         help="largest file in units of 10^9 bytes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    arguments.kv_heads = arguments.kv_heads or arguments.heads
-    if arguments.vocab_size < 259:
-        parser.error("--vocab-size must be at least 259: 256 bytes and 3 special tokens")
-    if arguments.heads % arguments.kv_heads:
-        parser.error("--kv-heads must divide --heads")
-    for name in ("expand_k", "expand_v"):
-        if (arguments.hidden_size * getattr(arguments, name)) % arguments.heads:
-            parser.error(f"hidden size times {name} must be a multiple of --heads")
+    sizes = SIZES[arguments.model]
+    if arguments.size not in sizes:
+        parser.error(f"--size of {arguments.model} must be one of {', '.join(sizes)}")
+    arguments.config = dict(sizes[arguments.size])
+    for item in arguments.set:
+        key, separator, value = item.partition("=")
+        if not separator:
+            parser.error(f"--set {item}: write KEY=VALUE")
+        try:
+            arguments.config[key] = json.loads(value)
+        except json.JSONDecodeError:
+            parser.error(f"--set {item}: the value is no JSON")
     return arguments
 
 
-def intermediate_size(arguments):
-    """The formula of flash-linear-attention's GatedMLP."""
-    return 256 * math.ceil(int(arguments.hidden_size * arguments.hidden_ratio * 2 / 3) / 256)
+def kind_of(name):
+    return next(index for index, (pattern, _, _) in enumerate(KINDS) if re.search(pattern, name))
 
 
 def list_tensors(arguments):
-    """Names, shapes and kinds ('one', 'matrix', 'into_residual') in the order in which they are saved."""
-    hidden, inner = arguments.hidden_size, intermediate_size(arguments)
-    key = round(hidden * arguments.expand_k)
-    value = round(hidden * arguments.expand_v)
-    kv_key = key // arguments.heads * arguments.kv_heads
-    kv_value = value // arguments.heads * arguments.kv_heads
-    tensors = [("model.embeddings.weight", (arguments.vocab_size, hidden), "matrix")]
-    for layer in range(arguments.layers):
-        of_layer = [
-            ("attn_norm.weight", (hidden,), "one"),
-            ("attn.q_proj.weight", (key, hidden), "matrix"),
-            ("attn.k_proj.weight", (kv_key, hidden), "matrix"),
-            ("attn.v_proj.weight", (kv_value, hidden), "matrix"),
-            ("attn.g_proj.weight", (value, hidden), "matrix"),
-            ("attn.gk_proj.0.weight", (16, hidden), "matrix"),
-            ("attn.gk_proj.1.weight", (kv_key, 16), "matrix"),
-            ("attn.gk_proj.1.bias", (kv_key,), "matrix"),
-            ("attn.o_proj.weight", (hidden, value), "into_residual"),
-            ("attn.g_norm_swish_gate.weight", (value // arguments.heads,), "one"),
-            ("mlp_norm.weight", (hidden,), "one"),
-            ("mlp.gate_proj.weight", (inner, hidden), "matrix"),
-            ("mlp.up_proj.weight", (inner, hidden), "matrix"),
-            ("mlp.down_proj.weight", (hidden, inner), "into_residual"),
-        ]
-        if arguments.short_conv:
-            of_layer += [(f"attn.{name}_conv1d.weight", (channels, 1, 4), "tap")
-                         for name, channels in (("q", key), ("k", kv_key), ("v", kv_value))]
-        tensors += [(f"model.layers.{layer}.{name}", shape, kind) for name, shape, kind in of_layer]
-    tensors.append(("model.norm.weight", (hidden,), "one"))
-    if not arguments.tie_embeddings:
-        tensors.append(("lm_head.weight", (arguments.vocab_size, hidden), "matrix"))
-    return tensors
+    """Names, shapes and kinds of all tensors of the model that config.json in the directory names."""
+    try:
+        said = subprocess.run(
+            [arguments.sluice, "model", "--local", arguments.directory, "--device=cpu", "--json"],
+            capture_output=True, text=True, check=False)
+    except OSError as error:
+        sys.exit(f"error: {error}; build it with tools/build, or give --sluice")
+    if said.returncode != 0:
+        sys.exit(f"error: {said.stderr.strip()}")
+    model = json.loads(said.stdout)
+    if model["vocab_size"] < 259:
+        sys.exit("error: vocab_size must be at least 259: 256 bytes and 3 special tokens")
+    arguments.layers = model["num_layers"]
+    return [(name, tuple(shape), kind_of(name)) for name, shape in model["tensors"].items()]
 
 
 def to_bfloat16(values):
@@ -97,16 +103,19 @@ def to_bfloat16(values):
 
 
 def make_blocks(arguments):
-    """One block a kind of tensor: the scales with which such models are initialised."""
-    normal = np.random.default_rng(arguments.seed).standard_normal(BLOCK_ELEMENTS, dtype=np.float32)
-    scales = {
-        "matrix": 0.02,
-        # Two residual branches a layer: the sum over all of them keeps the size of one.
-        "into_residual": 0.02 / math.sqrt(2 * arguments.layers),
-        "tap": 0.5,
-    }
-    blocks = {kind: to_bfloat16(normal * np.float32(scale)) for kind, scale in scales.items()}
-    blocks["one"] = np.full(BLOCK_ELEMENTS, 0x3F80, dtype="<u2")
+    """One block a kind of tensor."""
+    generator = np.random.default_rng(arguments.seed)
+    normal = generator.standard_normal(BLOCK_ELEMENTS, dtype=np.float32)
+    even = generator.random(BLOCK_ELEMENTS, dtype=np.float32)
+    blocks = []
+    for _, kind, (first, second) in KINDS:
+        if kind == "range":
+            values = first + even * np.float32(second - first)
+        else:
+            # Two residual branches a layer: the sum over all of them keeps the size of one.
+            smaller = math.sqrt(2 * arguments.layers) if kind == "into_residual" else 1
+            values = first + normal * np.float32(second / smaller)
+        blocks.append(to_bfloat16(values))
     return blocks
 
 
@@ -145,7 +154,7 @@ def split_into_shards(tensors, limit_bytes):
 
 
 def write_weights(arguments):
-    """Writes all tensors and returns their bytes."""
+    """Writes all tensors of the config.json that is there, and returns their bytes."""
     tensors = list_tensors(arguments)
     blocks = make_blocks(arguments)
     places = np.random.default_rng(arguments.seed + 1).integers(BLOCK_ELEMENTS, size=len(tensors))
@@ -196,33 +205,6 @@ def tokenizer():
     }
 
 
-def config(arguments):
-    return {
-        "architectures": ["GLAForCausalLM"],
-        "model_type": "gla",
-        "hidden_size": arguments.hidden_size,
-        "num_hidden_layers": arguments.layers,
-        "num_heads": arguments.heads,
-        "num_kv_heads": arguments.kv_heads,
-        "expand_k": arguments.expand_k,
-        "expand_v": arguments.expand_v,
-        "hidden_ratio": arguments.hidden_ratio,
-        "intermediate_size": None,
-        "vocab_size": arguments.vocab_size,
-        "use_short_conv": arguments.short_conv,
-        "conv_size": 4,
-        "use_output_gate": True,
-        "hidden_act": "swish",
-        "elementwise_affine": True,
-        "norm_eps": 1e-6,
-        "fuse_norm": True,
-        "tie_word_embeddings": arguments.tie_embeddings,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "torch_dtype": "bfloat16",
-    }
-
-
 def write_json(path, value):
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -233,8 +215,9 @@ def main():
     arguments.directory.mkdir(parents=True, exist_ok=True)
     if any(arguments.directory.iterdir()):
         sys.exit(f"error: {arguments.directory} is not empty")
+    write_json(arguments.directory / "config.json",
+               {**arguments.config, "torch_dtype": "bfloat16"})
     total = write_weights(arguments)
-    write_json(arguments.directory / "config.json", config(arguments))
     write_json(arguments.directory / "tokenizer.json", tokenizer())
     print(f"{arguments.directory}: {total / 2e6:.0f} M random parameters, {total / 1e9:.2f} GB, "
           f"{time.monotonic() - start:.1f} s")
