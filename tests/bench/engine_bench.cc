@@ -1,11 +1,14 @@
-// Tokens a second of a whole engine: prefill of one prompt, and decode of many sequences at once.
+// Tokens a second of a whole engine: prefill of prompts, and decode of many sequences at once.
 //
 //   engine_bench --model DIR [--device cpu|cuda] [--dtype bfloat16|float32] [--decode 1,16,64]
-//                [--prefill 4096,16384] [--threads N] [--step_tokens N] [--repeats N]
+//                [--prefill 4096,8x2048] [--threads N] [--step_tokens N] [--repeats N]
 //
 // Prompts are random token ids, so that any checkpoint will do. Decode figures come from the steps
 // in which every sequence decodes and nothing is prefilled; prefill figures from the first planned
-// step to the first token. Prints one line a figure, the median of the repeats.
+// step to the last first token. Prints one line a figure, the median of the repeats, with its share
+// of the roofline: for decode the weights read once and the states read and written, at the speed
+// of a copy; for prefill two operations a weight and token, at the speed of a matrix product, both
+// measured before.
 
 #include "engine/engine.h"
 
@@ -28,6 +31,9 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "engine/model_config.h"
+#include "engine/open_device.h"
+#include "tests/bench/kernel_timer.h"
 
 ABSL_FLAG(std::string, model, "", "Hugging Face model directory; needs no tokenizer");
 ABSL_FLAG(std::string, device, "auto", "auto, cpu, cuda or cuda:N");
@@ -35,7 +41,7 @@ ABSL_FLAG(std::string, dtype, "auto", "auto, bfloat16 or float32");
 ABSL_FLAG(int32_t, threads, 0, "CPU threads; 0: all");
 ABSL_FLAG(int32_t, step_tokens, 0, "tokens a step; 0: the engine's default");
 ABSL_FLAG(std::string, decode, "1,16", "sequences that decode at once, comma separated");
-ABSL_FLAG(std::string, prefill, "4096", "lengths of single prompts, comma separated");
+ABSL_FLAG(std::string, prefill, "4096", "prompts: LENGTH or COUNTxLENGTH, comma separated");
 ABSL_FLAG(int32_t, output, 128, "tokens that each decoding sequence generates");
 ABSL_FLAG(int32_t, repeats, 5, "runs of each figure");
 
@@ -84,17 +90,15 @@ class StepLog : public EngineObserver {
   std::vector<StepRecord> steps_;
 };
 
-std::vector<int32_t> Numbers(const std::string& list) {
-  std::vector<int32_t> numbers;
-  for (const auto& item : absl::StrSplit(list, ',', absl::SkipEmpty())) {
-    int32_t number = 0;
-    if (!absl::SimpleAtoi(item, &number) || number < 1) {
-      std::fprintf(stderr, "engine_bench: \"%s\" is no list of positive numbers\n", list.c_str());
-      std::exit(2);
-    }
-    numbers.push_back(number);
-  }
-  return numbers;
+int32_t Number(absl::string_view text) {
+  int32_t number = 0;
+  if (absl::SimpleAtoi(text, &number) && number >= 1) return number;
+  std::fprintf(stderr, "engine_bench: \"%s\" is no positive number\n", std::string(text).c_str());
+  std::exit(2);
+}
+
+std::vector<std::string> Items(const std::string& list) {
+  return absl::StrSplit(list, ',', absl::SkipEmpty());
 }
 
 Request RandomPrompt(const EngineInfo& info, int32_t length, int32_t output, uint64_t seed) {
@@ -141,7 +145,33 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-void BenchDecode(Engine* engine, StepLog* log, int32_t batch) {
+// What a model costs at least.
+struct Floor {
+  Ceilings ceilings;
+  double weight_bytes;     // that a step reads, whatever its rows
+  double product_weights;  // that every token is multiplied with
+  double state_bytes;
+
+  double DecodeSeconds(int32_t batch) const {
+    return (weight_bytes + 2 * batch * state_bytes) / ceilings.copy_bytes_per_second;
+  }
+  double PrefillSeconds(int64_t tokens) const {
+    return 2 * product_weights * static_cast<double>(tokens) / ceilings.product_flops_per_second;
+  }
+};
+
+// The embedding is no product, and the head is one for the last token of a prompt alone.
+Floor FloorOf(const EngineInfo& info, const ModelConfig& model, const Ceilings& ceilings) {
+  const double table = static_cast<double>(info.vocab_size) * info.hidden_size;
+  const double all = static_cast<double>(info.parameters);
+  const double element = static_cast<double>(info.weight_bytes) / all;
+  return {.ceilings = ceilings,
+          .weight_bytes = (all - (model.tie_word_embeddings ? 0 : table)) * element,
+          .product_weights = all - (model.tie_word_embeddings ? 1 : 2) * table,
+          .state_bytes = static_cast<double>(info.state_bytes)};
+}
+
+void BenchDecode(Engine* engine, StepLog* log, const Floor& floor, int32_t batch) {
   std::vector<double> seconds_a_step;
   for (int32_t repeat = 0; repeat < absl::GetFlag(FLAGS_repeats); ++repeat) {
     std::vector<Request> requests;
@@ -165,18 +195,37 @@ void BenchDecode(Engine* engine, StepLog* log, int32_t batch) {
     return;
   }
   const double median = Median(seconds_a_step);
-  std::printf("decode  B=%-4d %9.3f ms a step %10.0f tok/s\n", batch, median * 1e3, batch / median);
+  std::printf("decode  B=%-7d %9.3f ms a step %10.0f tok/s %5.1f %% of copy speed\n", batch,
+              median * 1e3, batch / median, 100 * floor.DecodeSeconds(batch) / median);
 }
 
-void BenchPrefill(Engine* engine, int32_t length) {
+void BenchPrefill(Engine* engine, const Floor& floor, int32_t count, int32_t length) {
   std::vector<double> seconds;
   for (int32_t repeat = 0; repeat < absl::GetFlag(FLAGS_repeats); ++repeat) {
-    const Request request = RandomPrompt(engine->info(), length, 1, repeat);
-    seconds.push_back(RunAll(engine, {request})[0].prefill_seconds);
+    std::vector<Request> requests;
+    requests.reserve(count);
+    for (int32_t i = 0; i < count; ++i) {
+      requests.push_back(RandomPrompt(engine->info(), length, 1, repeat * count + i));
+    }
+    double last = 0;
+    for (const Outcome& outcome : RunAll(engine, std::move(requests))) {
+      last = std::max(last, outcome.queue_seconds + outcome.prefill_seconds);
+    }
+    seconds.push_back(last);
   }
   const double median = Median(seconds);
-  std::printf("prefill 1x%-6d %9.3f ms        %10.0f tok/s\n", length, median * 1e3,
-              length / median);
+  const int64_t tokens = int64_t{count} * length;
+  std::printf("prefill %dx%-7d %9.3f ms        %10.0f tok/s %5.1f %% of product speed\n", count,
+              length, median * 1e3, static_cast<double>(tokens) / median,
+              100 * floor.PrefillSeconds(tokens) / median);
+}
+
+// In what memory the engine left, once what loading took has been looked at.
+Ceilings MeasureCeilingsOf(const EngineConfig& config) {
+  const absl::StatusOr<std::unique_ptr<Device>> device = OpenDevice(config);
+  if (device.ok()) return MeasureCeilings(**device);
+  std::fprintf(stderr, "engine_bench: %s\n", device.status().ToString().c_str());
+  std::exit(1);
 }
 
 int Main() {
@@ -204,11 +253,18 @@ int Main() {
       info.max_step_tokens);
   std::printf("load    %9.3f s, host memory %.1f MiB at the peak, %.1f MiB after\n",
               absl::ToDoubleSeconds(absl::Now() - start), usage.ru_maxrss / 1024.0, ResidentMiB());
-  for (const int32_t length : Numbers(absl::GetFlag(FLAGS_prefill))) {
-    BenchPrefill(engine->get(), length);
+  const Ceilings ceilings = MeasureCeilingsOf(config);
+  std::printf("copy %.1f GB/s, matrix product %.2f TFLOP/s\n",
+              ceilings.copy_bytes_per_second * 1e-9, ceilings.product_flops_per_second * 1e-12);
+  const Floor floor = FloorOf(info, *ReadModelConfig(config.model_dir), ceilings);
+  for (const std::string& item : Items(absl::GetFlag(FLAGS_prefill))) {
+    const std::pair<std::string, std::string> shape = absl::StrSplit(item, absl::MaxSplits('x', 1));
+    const bool single = shape.second.empty();
+    BenchPrefill(engine->get(), floor, single ? 1 : Number(shape.first),
+                 Number(single ? shape.first : shape.second));
   }
-  for (const int32_t batch : Numbers(absl::GetFlag(FLAGS_decode))) {
-    BenchDecode(engine->get(), &log, batch);
+  for (const std::string& item : Items(absl::GetFlag(FLAGS_decode))) {
+    BenchDecode(engine->get(), &log, floor, Number(item));
   }
   return 0;
 }

@@ -96,52 +96,43 @@ Ring Rotation::Bytes(const void* content, int64_t bytes) const {
   return ring;
 }
 
-KernelTimer::KernelTimer(Device* device, std::string only)
-    : device_(device), only_(std::move(only)) {
-  copy_bytes_per_second_ = MeasureCopy();
-  product_flops_per_second_ = MeasureProduct();
-  std::printf("%s\n\n", device_->Description().c_str());
-  std::printf("copy %.1f GB/s, matrix product %.2f TFLOP/s\n\n", copy_bytes_per_second_ * 1e-9,
-              product_flops_per_second_ * 1e-12);
-  std::printf("| op | shape | us | MB | GB/s | %% of copy | TFLOP/s | %% of product |\n");
-  std::printf("|---|---|--:|--:|--:|--:|--:|--:|\n");
-}
+namespace {
 
-double KernelTimer::MedianSeconds(const std::function<void(int64_t)>& call) {
+double MedianSeconds(Device& device, const std::function<void(int64_t)>& call) {
   int64_t number = 0;
   call(number++);
-  device_->Synchronize();
+  device.Synchronize();
   double begin = Now();
   call(number++);
-  device_->Synchronize();
+  device.Synchronize();
   const auto wanted = static_cast<int64_t>(kBatchSeconds / std::max(Now() - begin, 1e-7));
   const int64_t calls = std::clamp<int64_t>(wanted, 1, kMaxCallsPerBatch);
   std::vector<double> seconds;
   for (int batch = 0; batch < kBatches; ++batch) {
     begin = Now();
     for (int64_t i = 0; i < calls; ++i) call(number++);
-    device_->Synchronize();
+    device.Synchronize();
     seconds.push_back((Now() - begin) / static_cast<double>(calls));
   }
   std::nth_element(seconds.begin(), seconds.begin() + kBatches / 2, seconds.end());
   return seconds[kBatches / 2];
 }
 
-double KernelTimer::MeasureCopy() {
-  const int64_t bytes = (device_->kind() == DeviceKind::kCpu ? 256 : 1024) * kMiB;
-  const DeviceBuffer from = Take(*device_, bytes);
-  const DeviceBuffer to = Take(*device_, bytes);
-  device_->Zero(from.data(), bytes);
-  device_->Zero(to.data(), bytes);
+double MeasureCopy(Device& device) {
+  const int64_t bytes = (device.kind() == DeviceKind::kCpu ? 256 : 1024) * kMiB;
+  const DeviceBuffer from = Take(device, bytes);
+  const DeviceBuffer to = Take(device, bytes);
+  device.Zero(from.data(), bytes);
+  device.Zero(to.data(), bytes);
   const double seconds =
-      MedianSeconds([&](int64_t) { device_->Copy(to.data(), from.data(), bytes); });
+      MedianSeconds(device, [&](int64_t) { device.Copy(to.data(), from.data(), bytes); });
   return static_cast<double>(2 * bytes) / seconds;
 }
 
-double KernelTimer::MeasureProduct() {
-  const int32_t dim = device_->kind() == DeviceKind::kCpu ? 2048 : 8192;
-  const DType x_dtype = device_->ActivationType(DType::kBFloat16);
-  const Rotation rotation(*device_, kRotationBytes);
+double MeasureProduct(Device& device) {
+  const int32_t dim = device.kind() == DeviceKind::kCpu ? 2048 : 8192;
+  const DType x_dtype = device.ActivationType(DType::kBFloat16);
+  const Rotation rotation(device, kRotationBytes);
   const int64_t count = int64_t{dim} * dim;
   const Ring x = rotation.Numbers(count, x_dtype);
   const Ring weight = rotation.Numbers(count, DType::kBFloat16);
@@ -154,26 +145,40 @@ double KernelTimer::MeasureProduct() {
                      .y_dtype = x_dtype,
                      .x_stride = dim,
                      .y_stride = dim};
-  const double seconds = MedianSeconds([&](int64_t call) {
+  const double seconds = MedianSeconds(device, [&](int64_t call) {
     args.x = x[call];
     args.weight = weight[call];
     args.y = y[call];
-    device_->Linear(args);
+    device.Linear(args);
   });
   return static_cast<double>(LinearFlops(args)) / seconds;
 }
 
+}  // namespace
+
+Ceilings MeasureCeilings(Device& device) { return {MeasureCopy(device), MeasureProduct(device)}; }
+
+KernelTimer::KernelTimer(Device* device, std::string only)
+    : device_(device), only_(std::move(only)), ceilings_(MeasureCeilings(*device)) {
+  std::printf("%s\n\n", device_->Description().c_str());
+  std::printf("copy %.1f GB/s, matrix product %.2f TFLOP/s\n\n",
+              ceilings_.copy_bytes_per_second * 1e-9, ceilings_.product_flops_per_second * 1e-12);
+  std::printf("| op | shape | us | MB | GB/s | %% of copy | TFLOP/s | %% of product |\n");
+  std::printf("|---|---|--:|--:|--:|--:|--:|--:|\n");
+}
+
 void KernelTimer::Time(const TimedCase& timed, const std::function<void(int64_t)>& call) {
-  const double seconds = MedianSeconds(call);
+  const double seconds = MedianSeconds(*device_, call);
   const double bandwidth = static_cast<double>(timed.bytes) / seconds;
   std::printf("| %s | %s | %.1f | %.2f | %.1f | %.0f |", timed.op.c_str(), timed.shape.c_str(),
               seconds * 1e6, static_cast<double>(timed.bytes) * 1e-6, bandwidth * 1e-9,
-              100 * bandwidth / copy_bytes_per_second_);
+              100 * bandwidth / ceilings_.copy_bytes_per_second);
   if (timed.flops == 0) {
     std::printf(" | |\n");
   } else {
     const double flops = static_cast<double>(timed.flops) / seconds;
-    std::printf(" %.2f | %.0f |\n", flops * 1e-12, 100 * flops / product_flops_per_second_);
+    std::printf(" %.2f | %.0f |\n", flops * 1e-12,
+                100 * flops / ceilings_.product_flops_per_second);
   }
   std::fflush(stdout);
 }

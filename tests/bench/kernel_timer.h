@@ -54,6 +54,13 @@ class Rotation {
   int64_t copies_;
 };
 
+// What a device reaches at best.
+struct Ceilings {
+  double copy_bytes_per_second;
+  double product_flops_per_second;  // of bfloat16 matrices
+};
+Ceilings MeasureCeilings(Device& device);
+
 struct TimedCase {
   std::string op;
   std::string shape;
@@ -75,14 +82,9 @@ class KernelTimer {
   void Time(const TimedCase& timed, const std::function<void(int64_t)>& call);
 
  private:
-  double MedianSeconds(const std::function<void(int64_t)>& call);
-  double MeasureCopy();
-  double MeasureProduct();
-
   Device* const device_;
   const std::string only_;
-  double copy_bytes_per_second_ = 0;
-  double product_flops_per_second_ = 0;
+  const Ceilings ceilings_;
 };
 
 }  // namespace sluice
