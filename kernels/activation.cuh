@@ -1,31 +1,84 @@
 // The elementwise functions of activation.h in a kernel.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/activation.h"
+#include "kernels/pack.cuh"
 
 namespace sluice {
 
 __device__ inline float Sigmoid(float x) { return 1.0F / (1.0F + expf(-x)); }
 __device__ inline float Silu(float x) { return x / (1.0F + expf(-x)); }
+__device__ inline float LogSigmoid(float x) { return fminf(x, 0.0F) - log1pf(expf(-fabsf(x))); }
 
-// `act` is the same for all threads of a launch.
-__device__ inline float Activated(Activation act, float x) {
+// `cap` is that of kSoftCap.
+template <Activation kAct>
+__device__ inline float Activated(float x, float cap = 1.0F) {
+  if constexpr (kAct == Activation::kNone) {
+    return x;
+  } else if constexpr (kAct == Activation::kRelu) {
+    return fmaxf(x, 0.0F);
+  } else if constexpr (kAct == Activation::kSilu) {
+    return Silu(x);
+  } else if constexpr (kAct == Activation::kSigmoid) {
+    return Sigmoid(x);
+  } else if constexpr (kAct == Activation::kElu1) {
+    return x > 0.0F ? x + 1.0F : expf(x);
+  } else if constexpr (kAct == Activation::kSquareRelu) {
+    return fmaxf(x, 0.0F) * fmaxf(x, 0.0F);
+  } else if constexpr (kAct == Activation::kGelu) {
+    return 0.5F * x * (1.0F + tanhf(0.7978845608F * (x + 0.044715F * x * x * x)));
+  } else if constexpr (kAct == Activation::kTanh) {
+    return tanhf(x);
+  } else if constexpr (kAct == Activation::kLogSigmoid) {
+    return LogSigmoid(x);
+  } else {
+    static_assert(kAct == Activation::kSoftCap);
+    return cap * tanhf(x / cap);
+  }
+}
+
+template <Activation kAct>
+using ActivationConstant = std::integral_constant<Activation, kAct>;
+
+// Calls body(ActivationConstant<act>()). `act` is the same for all threads of a launch.
+template <typename Body>
+__device__ inline void WithActivation(Activation act, const Body& body) {
   switch (act) {
     case Activation::kNone:
-      return x;
+      return body(ActivationConstant<Activation::kNone>());
     case Activation::kRelu:
-      return fmaxf(x, 0.0F);
+      return body(ActivationConstant<Activation::kRelu>());
     case Activation::kSilu:
-      return Silu(x);
+      return body(ActivationConstant<Activation::kSilu>());
     case Activation::kSigmoid:
-      return Sigmoid(x);
+      return body(ActivationConstant<Activation::kSigmoid>());
     case Activation::kElu1:
-      return x > 0.0F ? x + 1.0F : expf(x);
+      return body(ActivationConstant<Activation::kElu1>());
     case Activation::kSquareRelu:
-      return fmaxf(x, 0.0F) * fmaxf(x, 0.0F);
+      return body(ActivationConstant<Activation::kSquareRelu>());
     case Activation::kGelu:
-      return 0.5F * x * (1.0F + tanhf(0.7978845608F * (x + 0.044715F * x * x * x)));
+      return body(ActivationConstant<Activation::kGelu>());
+    case Activation::kTanh:
+      return body(ActivationConstant<Activation::kTanh>());
+    case Activation::kLogSigmoid:
+      return body(ActivationConstant<Activation::kLogSigmoid>());
+    case Activation::kSoftCap:
+      return body(ActivationConstant<Activation::kSoftCap>());
   }
+}
+
+__device__ inline float Activated(Activation act, float x, float cap = 1.0F) {
+  WithActivation(act, [&](auto constant) { x = Activated<decltype(constant)::value>(x, cap); });
+  return x;
+}
+
+__device__ inline Pack Activated(Activation act, Pack x, float cap = 1.0F) {
+  WithActivation(act, [&](auto constant) {
+#pragma unroll
+    for (float& value : x.v) value = Activated<decltype(constant)::value>(value, cap);
+  });
   return x;
 }
 

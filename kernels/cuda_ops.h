@@ -8,30 +8,47 @@
 #include <cstdint>
 
 #include "kernels/activation.h"
+#include "kernels/decay.h"
+#include "kernels/feature_map.h"
 #include "kernels/gated_chunk.h"
 #include "kernels/gated_step.h"
 #include "kernels/gated_unit.h"
 #include "kernels/gather_rows.h"
+#include "kernels/lerp.h"
 #include "kernels/log_gate.h"
 #include "kernels/logprobs.h"
+#include "kernels/mlstm_gates.h"
 #include "kernels/norm.h"
+#include "kernels/normalizer.h"
+#include "kernels/rotary.h"
 #include "kernels/sample.h"
+#include "kernels/selective_scan.h"
 #include "kernels/short_conv.h"
 #include "kernels/token_counts.h"
+#include "kernels/token_shift.h"
 
 namespace sluice {
 
 void ActivateCuda(const ActivationArgs& args, cudaStream_t stream);
+void DecayCuda(const DecayArgs& args, cudaStream_t stream);
 void GatedChunkCuda(const GatedChunkArgs& args, cudaStream_t stream);
 int64_t GatedChunkCudaWorkspaceBytes(const GatedShape& shape, int32_t chunks);
 void GatedStepCuda(const GatedStepArgs& args, cudaStream_t stream);
 void GatherRowsCuda(const GatherRowsArgs& args, cudaStream_t stream);
+void LerpCuda(const LerpArgs& args, cudaStream_t stream);
 void LogGateCuda(const LogGateArgs& args, cudaStream_t stream);
 void LogprobsCuda(const LogprobsArgs& args, cudaStream_t stream);
+void MapFeaturesCuda(const FeatureMapArgs& args, cudaStream_t stream);
 void MarkPromptCuda(const MarkPromptArgs& args, cudaStream_t stream);
+void MlstmGatesCuda(const MlstmGatesArgs& args, cudaStream_t stream);
 void NormCuda(const NormArgs& args, cudaStream_t stream);
+void NormalizeCuda(const NormalizeArgs& args, cudaStream_t stream);
+void PadValuesCuda(const PadValuesArgs& args, cudaStream_t stream);
+void RotateCuda(const RotaryArgs& args, cudaStream_t stream);
 void SampleCuda(const SampleArgs& args, cudaStream_t stream);
+void SelectiveScanCuda(const SelectiveScanArgs& args, cudaStream_t stream);
 void ShortConvCuda(const ShortConvArgs& args, cudaStream_t stream);
+void TokenShiftCuda(const TokenShiftArgs& args, cudaStream_t stream);
 void GatedUnitCuda(const GatedUnitArgs& args, cudaStream_t stream);
 
 // Whether this build holds machine code for the current GPU: cudaSuccess if so.

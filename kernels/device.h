@@ -12,18 +12,26 @@
 #include <string>
 
 #include "kernels/activation.h"
+#include "kernels/decay.h"
 #include "kernels/dtype.h"
+#include "kernels/feature_map.h"
 #include "kernels/gated_chunk.h"
 #include "kernels/gated_step.h"
 #include "kernels/gated_unit.h"
 #include "kernels/gather_rows.h"
+#include "kernels/lerp.h"
 #include "kernels/linear.h"
 #include "kernels/log_gate.h"
 #include "kernels/logprobs.h"
+#include "kernels/mlstm_gates.h"
 #include "kernels/norm.h"
+#include "kernels/normalizer.h"
+#include "kernels/rotary.h"
 #include "kernels/sample.h"
+#include "kernels/selective_scan.h"
 #include "kernels/short_conv.h"
 #include "kernels/token_counts.h"
+#include "kernels/token_shift.h"
 
 namespace sluice {
 
@@ -55,10 +63,18 @@ class Device {
   virtual void Zero(void* to, int64_t bytes) = 0;
   virtual void Synchronize() = 0;
 
+  virtual void Decay(const DecayArgs& args) = 0;
+  virtual void MapFeatures(const FeatureMapArgs& args) = 0;
+  virtual void MlstmGates(const MlstmGatesArgs& args) = 0;
+  virtual void PadValues(const PadValuesArgs& args) = 0;
+  virtual void Normalize(const NormalizeArgs& args) = 0;
   virtual void GatherRows(const GatherRowsArgs& args) = 0;
+  virtual void Lerp(const LerpArgs& args) = 0;
   virtual void Norm(const NormArgs& args) = 0;
+  virtual void Rotate(const RotaryArgs& args) = 0;
   virtual void Linear(const LinearArgs& args) = 0;
   virtual void ShortConv(const ShortConvArgs& args) = 0;
+  virtual void TokenShift(const TokenShiftArgs& args) = 0;
   virtual void LogGate(const LogGateArgs& args) = 0;
   virtual void Activate(const ActivationArgs& args) = 0;
   virtual void GatedStep(const GatedStepArgs& args) = 0;
@@ -67,6 +83,7 @@ class Device {
   virtual void GatedUnit(const GatedUnitArgs& args) = 0;
   virtual void MarkPrompt(const MarkPromptArgs& args) = 0;
   virtual void Sample(const SampleArgs& args) = 0;
+  virtual void SelectiveScan(const SelectiveScanArgs& args) = 0;
   virtual void Logprobs(const LogprobsArgs& args) = 0;
 };
 

@@ -77,10 +77,18 @@ void CpuDevice::Zero(void* to, int64_t bytes) {
 
 void CpuDevice::Synchronize() {}
 
+void CpuDevice::Decay(const DecayArgs& args) { DecayCpu(args, pool_); }
+void CpuDevice::MapFeatures(const FeatureMapArgs& args) { MapFeaturesCpu(args, pool_); }
+void CpuDevice::MlstmGates(const MlstmGatesArgs& args) { MlstmGatesCpu(args, pool_); }
+void CpuDevice::PadValues(const PadValuesArgs& args) { PadValuesCpu(args, pool_); }
+void CpuDevice::Normalize(const NormalizeArgs& args) { NormalizeCpu(args, pool_); }
 void CpuDevice::GatherRows(const GatherRowsArgs& args) { GatherRowsCpu(args, pool_); }
+void CpuDevice::Lerp(const LerpArgs& args) { LerpCpu(args, pool_); }
 void CpuDevice::Norm(const NormArgs& args) { NormCpu(args, pool_); }
+void CpuDevice::Rotate(const RotaryArgs& args) { RotateCpu(args, pool_); }
 void CpuDevice::Linear(const LinearArgs& args) { linear_.Run(args); }
 void CpuDevice::ShortConv(const ShortConvArgs& args) { ShortConvCpu(args, pool_); }
+void CpuDevice::TokenShift(const TokenShiftArgs& args) { TokenShiftCpu(args, pool_); }
 void CpuDevice::LogGate(const LogGateArgs& args) { LogGateCpu(args, pool_); }
 void CpuDevice::Activate(const ActivationArgs& args) { ActivateCpu(args, pool_); }
 void CpuDevice::GatedStep(const GatedStepArgs& args) { GatedStepCpu(args, pool_); }
@@ -93,6 +101,7 @@ void CpuDevice::GatedChunk(const GatedChunkArgs& args) { GatedChunkCpu(args, poo
 void CpuDevice::GatedUnit(const GatedUnitArgs& args) { GatedUnitCpu(args, pool_); }
 void CpuDevice::MarkPrompt(const MarkPromptArgs& args) { MarkPromptCpu(args); }
 void CpuDevice::Sample(const SampleArgs& args) { SampleCpu(args, pool_); }
+void CpuDevice::SelectiveScan(const SelectiveScanArgs& args) { SelectiveScanCpu(args, pool_); }
 void CpuDevice::Logprobs(const LogprobsArgs& args) { LogprobsCpu(args, pool_); }
 
 std::unique_ptr<Device> CreateCpuDevice(int32_t threads) {

@@ -29,10 +29,18 @@ class CpuDevice final : public Device {
   void Zero(void* to, int64_t bytes) override;
   void Synchronize() override;
 
+  void Decay(const DecayArgs& args) override;
+  void MapFeatures(const FeatureMapArgs& args) override;
+  void MlstmGates(const MlstmGatesArgs& args) override;
+  void PadValues(const PadValuesArgs& args) override;
+  void Normalize(const NormalizeArgs& args) override;
   void GatherRows(const GatherRowsArgs& args) override;
+  void Lerp(const LerpArgs& args) override;
   void Norm(const NormArgs& args) override;
+  void Rotate(const RotaryArgs& args) override;
   void Linear(const LinearArgs& args) override;
   void ShortConv(const ShortConvArgs& args) override;
+  void TokenShift(const TokenShiftArgs& args) override;
   void LogGate(const LogGateArgs& args) override;
   void Activate(const ActivationArgs& args) override;
   void GatedStep(const GatedStepArgs& args) override;
@@ -41,6 +49,7 @@ class CpuDevice final : public Device {
   void GatedUnit(const GatedUnitArgs& args) override;
   void MarkPrompt(const MarkPromptArgs& args) override;
   void Sample(const SampleArgs& args) override;
+  void SelectiveScan(const SelectiveScanArgs& args) override;
   void Logprobs(const LogprobsArgs& args) override;
 
  private:

@@ -72,10 +72,18 @@ class CudaDevice final : public Device {
   }
   void Synchronize() override { SLUICE_CUDA_CHECK(cudaStreamSynchronize(stream_)); }
 
+  void Decay(const DecayArgs& args) override { DecayCuda(args, stream_); }
+  void MapFeatures(const FeatureMapArgs& args) override { MapFeaturesCuda(args, stream_); }
+  void MlstmGates(const MlstmGatesArgs& args) override { MlstmGatesCuda(args, stream_); }
+  void PadValues(const PadValuesArgs& args) override { PadValuesCuda(args, stream_); }
+  void Normalize(const NormalizeArgs& args) override { NormalizeCuda(args, stream_); }
   void GatherRows(const GatherRowsArgs& args) override { GatherRowsCuda(args, stream_); }
+  void Lerp(const LerpArgs& args) override { LerpCuda(args, stream_); }
   void Norm(const NormArgs& args) override { NormCuda(args, stream_); }
   void Linear(const LinearArgs& args) override { linear_->Run(args, stream_); }
+  void Rotate(const RotaryArgs& args) override { RotateCuda(args, stream_); }
   void ShortConv(const ShortConvArgs& args) override { ShortConvCuda(args, stream_); }
+  void TokenShift(const TokenShiftArgs& args) override { TokenShiftCuda(args, stream_); }
   void LogGate(const LogGateArgs& args) override { LogGateCuda(args, stream_); }
   void Activate(const ActivationArgs& args) override { ActivateCuda(args, stream_); }
   void GatedStep(const GatedStepArgs& args) override { GatedStepCuda(args, stream_); }
@@ -86,6 +94,7 @@ class CudaDevice final : public Device {
   void GatedUnit(const GatedUnitArgs& args) override { GatedUnitCuda(args, stream_); }
   void MarkPrompt(const MarkPromptArgs& args) override { MarkPromptCuda(args, stream_); }
   void Sample(const SampleArgs& args) override { SampleCuda(args, stream_); }
+  void SelectiveScan(const SelectiveScanArgs& args) override { SelectiveScanCuda(args, stream_); }
   void Logprobs(const LogprobsArgs& args) override { LogprobsCuda(args, stream_); }
 
  private:

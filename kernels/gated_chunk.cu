@@ -37,6 +37,7 @@ ChunkBuffers Layout(const GatedShape& s, int64_t chunks, void* base, int64_t* by
 int64_t GatedChunkCudaWorkspaceBytes(const GatedShape& shape, int32_t chunks) {
   CheckGatedShape(shape);
   SLUICE_CHECK(chunks >= 0);
+  if (shape.value_gate) return 0;
   int64_t bytes = 0;
   // Any base serves to measure; null may not be counted from.
   alignas(16) char base[1];
@@ -50,8 +51,12 @@ void GatedChunkCuda(const GatedChunkArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.segment_count >= 0 && args.segment_count <= 65535);
   SLUICE_CHECK(args.chunk_count >= args.segment_count);
   SLUICE_CHECK(IsAligned16(op.q) && IsAligned16(op.k) && IsAligned16(op.v));
-  SLUICE_CHECK(IsAligned16(op.out) && IsAligned16(op.log_decay));
+  SLUICE_CHECK(IsAligned16(op.out) && IsAligned16(op.log_decay) && IsAligned16(op.bonus));
   if (args.segment_count == 0) return;
+  if (args.shape.value_gate) {
+    GatedChunkScan(args, stream);
+    return;
+  }
   SLUICE_CHECK(args.workspace != nullptr && IsAligned16(args.workspace));
   int64_t bytes = 0;
   const ChunkParams params{args, Layout(args.shape, args.chunk_count, args.workspace, &bytes)};

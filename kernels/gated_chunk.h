@@ -1,16 +1,22 @@
 // Chunkwise form of gated linear attention: prefill of packed segments, each from its own state.
 //
-// Within a chunk of C tokens, G_i the sum of log gates up to and with token i, S_0 the state before
-// it:
+// The recurrence of gated_shape.h. Within a chunk of C tokens, G_i the sum of log gates up to and
+// with token i, S_0 the state before it:
 //   o_i  = scale * [(q_i * exp(G_i)) S_0 + sum_{j<=i} A_ij v_j]
-//   A_ij = sum_c q_ic k_jc exp(G_ic - G_jc)
-//   S_C  = diag(exp(G_C)) S_0 + sum_j (k_j * exp(G_C - G_j))^T v_j
+//   A_ij = sum_c q_ic c_j k_jc exp(G_ic - G_jc)
+//   S_C  = diag(exp(G_C)) S_0 + sum_j (c_j k_j * exp(G_C - G_j))^T v_j
+// Read exclusively, G_{i-1} stands for G_i in the first two, and A_ii = sum_c q_ic u_c c_i k_ic.
 //
 // Chunks lie on the grid of absolute positions (segment.h). The state between chunks is float32 in
 // the slot or in registers with the same rounding, so a row's bits do not depend on how its prompt
 // was split on the grid, on the slot, or on the rest of the batch. Masked entries are selected to
-// zero, never multiplied. Gates as strong as exp(-16) a step stay exact to rounding: exponents of
-// products never exceed the range.
+// zero, never multiplied. Decays are only ever products of numbers <= 1 and exponentials of sums of
+// numbers <= 0, so gates may be as strong as they like, -infinity included. In bfloat16 c_j k_j is
+// rounded to it.
+//
+// With a gate on the values, A differs from column to column of V, and its decays over a whole
+// chunk have no form as a product of factors that cannot overflow. Segments are then walked token
+// by token, the state on the chip, as the recurrent form does; a split anywhere changes no bit.
 //
 // Source: Yang et al. 2023 (arXiv 2312.06635), section 4 (chunkwise form, secondary chunking).
 // Oracle: tests/kernels/gated_ref.h.
@@ -34,11 +40,9 @@ struct GatedChunkArgs {
 };
 
 // Bytes that the op has to move: operands once, output once, each segment's state read and written.
-inline int64_t GatedChunkBytes(const GatedShape& s, int64_t rows, int64_t segments) {
-  const int64_t row =
-      (int64_t{s.heads} + s.kv_heads) * (s.key_dim + s.value_dim) * DTypeBytes(s.dtype) +
-      int64_t{s.kv_heads} * s.key_dim * 4;
-  return rows * row + segments * 2 * s.StateSize() * 4;
+inline int64_t GatedChunkBytes(const GatedShape& s, bool has_input_scale, int64_t rows,
+                               int64_t segments) {
+  return rows * GatedRowBytes(s, has_input_scale) + segments * 2 * s.StateSize() * 4;
 }
 
 // Operations with dense chunks: state read and update, and the two products inside a chunk.

@@ -30,7 +30,7 @@ __device__ void StoreWord(Bf16* at, float2 x) {
 // ---- prepare ----
 
 struct PrepareShared {
-  Bf16 query[kChunk][kPitch];              // q_i decayed from the start of its row tile
+  Bf16 query[kChunk][kPitch];              // q_i decayed from the start of its row tile to its read
   Bf16 key[kCrossTiles * kTile][kPitch];   // k_j decayed to the start of a later row tile, by pair
   Bf16 stage[kChunkTiles][kTile][kPitch];  // of one warp, on the way to fragments
   float total[kChunkTiles][kSlice];        // sum of a row tile's log gates
@@ -76,6 +76,17 @@ __device__ float SumToLanes(float (&row0)[kTile], float (&row1)[kTile], int lane
   return keep + __shfl_xor_sync(kAllLanes, send, 1);
 }
 
+// k times the input's scale, rounded again.
+__device__ void ScaleKeys(const GatedShape& s, const GatedOperands& op, int64_t row, int kv_head,
+                          int rows, uint32_t (&k)[kTile]) {
+#pragma unroll
+  for (int i = 0; i < kTile; ++i) {
+    const float scale = i < rows ? op.input_scale[(row + i) * s.kv_heads + kv_head] : 0.0F;
+    const float2 key = UnpackWord(k[i]);
+    k[i] = PackWord(key.x * scale, key.y * scale);
+  }
+}
+
 // Rows after the chunk's last one and channels after K's last one come as zeros with no decay.
 __device__ void LoadRowTile(const ChunkParams& p, const ChunkSpan& span, int head, int channel,
                             RowTile& tile, float2* total) {
@@ -83,20 +94,32 @@ __device__ void LoadRowTile(const ChunkParams& p, const ChunkSpan& span, int hea
   const GatedOperands& op = p.args.operands;
   const int kv_head = head / (s.heads / s.kv_heads);
   const int first = threadIdx.x / kWarp * kTile;
+  const int rows = channel < s.key_dim ? span.length - first : 0;
   const int64_t row = span.row + first;
-  const Bf16* const q =
-      static_cast<const Bf16*>(op.q) + row * op.q_stride + int64_t{head} * s.key_dim + channel;
-  const Bf16* const k =
-      static_cast<const Bf16*>(op.k) + row * op.k_stride + int64_t{kv_head} * s.key_dim + channel;
-  const int64_t g_stride = int64_t{s.kv_heads} * s.key_dim;
-  const float* const g = op.log_decay + row * g_stride + int64_t{kv_head} * s.key_dim + channel;
+  const Bf16* const q = static_cast<const Bf16*>(op.q) + row * op.q_stride +
+                        int64_t{head / s.shared_keys} * s.key_dim + channel;
+  const Bf16* const k = static_cast<const Bf16*>(op.k) + row * op.k_stride +
+                        int64_t{kv_head / s.shared_keys} * s.key_dim + channel;
+  const GateView gate = ViewGate(s, op, row, kv_head);
+  if (gate.channel_stride != 0) {
+#pragma unroll
+    for (int i = 0; i < kTile; ++i) {
+      tile.gate[i] = i < rows ? LoadPair(gate.first + i * gate.row_stride + channel) : kZeroPair;
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kTile; ++i) {
+      const bool valid = i < rows && gate.first != nullptr;
+      const float g = valid ? gate.first[i * gate.row_stride] : 0.0F;
+      tile.gate[i] = make_float2(g, g);
+    }
+  }
 #pragma unroll
   for (int i = 0; i < kTile; ++i) {
-    const bool valid = channel < s.key_dim && first + i < span.length;
-    tile.gate[i] = valid ? LoadPair(g + i * g_stride) : kZeroPair;
-    tile.q[i] = valid ? *reinterpret_cast<const uint32_t*>(q + i * op.q_stride) : 0;
-    tile.k[i] = valid ? *reinterpret_cast<const uint32_t*>(k + i * op.k_stride) : 0;
+    tile.q[i] = i < rows ? *reinterpret_cast<const uint32_t*>(q + i * op.q_stride) : 0;
+    tile.k[i] = i < rows ? *reinterpret_cast<const uint32_t*>(k + i * op.k_stride) : 0;
   }
+  if (op.input_scale != nullptr) ScaleKeys(s, op, row, kv_head, rows, tile.k);
   *total = kZeroPair;
 #pragma unroll
   for (int i = 0; i < kTile; ++i) {
@@ -113,29 +136,31 @@ __device__ void LoadTileDecays(const PrepareShared& shared, int warp, int lane, 
   float2 later = kZeroPair;
   float2 all = kZeroPair;
 #pragma unroll
-  for (int t = 0; t < kChunkTiles; ++t) {
+  for (int t = 0; t <= kChunkTiles; ++t) {
     tile.after[t] = Exp(later);  // Used for t > warp only.
-    const float2 total = LoadPair(&shared.total[t][2 * lane]);
+    const float2 total = t < kChunkTiles ? LoadPair(&shared.total[t][2 * lane]) : kZeroPair;
     const float2 kept = t < warp ? total : kZeroPair;
     const float2 following = t > warp ? total : kZeroPair;
     earlier = make_float2(earlier.x + kept.x, earlier.y + kept.y);
     later = make_float2(later.x + following.x, later.y + following.y);
     all = make_float2(all.x + total.x, all.y + total.y);
   }
-  tile.after[kChunkTiles] = Exp(later);
   tile.before = Exp(earlier);
   *chunk_decay = Exp(all);
 }
 
-// Writes a warp's 16 rows of decayed queries: to shared memory for A, and as fragments.
+// Writes a warp's 16 rows of decayed queries: to shared memory for A, and as fragments. Read
+// exclusively, they are decayed by the rows before them alone.
+template <ReadKind kRead>
 __device__ void WriteQueries(PrepareShared& shared, const RowTile& tile, float scale, int warp,
                              int lane, int tiles, uint4* fragments) {
   const float2 factor = make_float2(tile.before.x * scale, tile.before.y * scale);
   float2 decay = kOnePair;
 #pragma unroll
   for (int i = 0; i < kTile; ++i) {
-    decay = Times(decay, tile.gate[i]);
+    if (kRead == ReadKind::kInclusive) decay = Times(decay, tile.gate[i]);
     const float2 q = Times(UnpackWord(tile.q[i]), decay);
+    if (kRead == ReadKind::kExclusive) decay = Times(decay, tile.gate[i]);
     StoreWord(&shared.query[warp * kTile + i][2 * lane], q);
     StoreWord(&shared.stage[warp][i][2 * lane], Times(q, factor));
   }
@@ -172,30 +197,45 @@ __device__ void WriteKeys(PrepareShared& shared, const RowTile& tile, int warp, 
   __syncwarp();
 }
 
-// Products of query row `row` with the keys up to it, which it decays by that row's gate.
-__device__ void MultiplyRow(const RowTile& tile, int row, float2 (&key)[kTile],
+// Products of query row `row` with the keys up to it, which it decays by that row's gate: before
+// the products or, read exclusively, behind them. Its own key is then weighed by the bonus.
+template <ReadKind kRead>
+__device__ void MultiplyRow(const RowTile& tile, int row, float2 bonus, float2 (&key)[kTile],
                             float (&products)[kTile]) {
+  constexpr bool kExclusive = kRead == ReadKind::kExclusive;
   const float2 q = UnpackWord(tile.q[row]);
   key[row] = UnpackWord(tile.k[row]);
 #pragma unroll
   for (int j = 0; j < kTile; ++j) {
-    if (j < row) key[j] = Times(key[j], tile.gate[row]);
-    products[j] = j <= row ? fmaf(q.x, key[j].x, q.y * key[j].y) : 0.0F;
+    if (!kExclusive && j < row) key[j] = Times(key[j], tile.gate[row]);
+    float2 read = key[j];
+    if (kExclusive && j == row) read = Times(read, bonus);
+    products[j] = j <= row ? fmaf(q.x, read.x, q.y * read.y) : 0.0F;
+    if (kExclusive && j < row) key[j] = Times(key[j], tile.gate[row]);
   }
 }
 
 // Adds a slice's part of the tile on A's diagonal: keys decay row by row as the walk goes down, so
 // no exponent is ever formed. Number i of lane l is that of row 2 i + l % 2, column l / 2.
-__device__ void AddDiagonal(const RowTile& tile, int lane, float (&diagonal)[kTile / 2]) {
+template <ReadKind kRead>
+__device__ void AddDiagonal(const RowTile& tile, float2 bonus, int lane,
+                            float (&diagonal)[kTile / 2]) {
   float2 key[kTile];
 #pragma unroll
   for (int i = 0; i < kTile; i += 2) {
     float even[kTile];
     float odd[kTile];
-    MultiplyRow(tile, i, key, even);
-    MultiplyRow(tile, i + 1, key, odd);
+    MultiplyRow<kRead>(tile, i, bonus, key, even);
+    MultiplyRow<kRead>(tile, i + 1, bonus, key, odd);
     diagonal[i / 2] += SumToLanes(even, odd, lane);
   }
+}
+
+// The bonus of two channels of a state head; zeros if there is none.
+__device__ float2 LoadBonus(const GatedShape& s, const GatedOperands& op, int kv_head,
+                            int channel) {
+  if (op.bonus == nullptr || channel >= s.key_dim) return kZeroPair;
+  return LoadPair(op.bonus + int64_t{kv_head} * s.key_dim + channel);
 }
 
 // Adds a slice's part of a tile below the diagonal.
@@ -227,6 +267,7 @@ __device__ int TriangleRow(int index) { return (index >= 1) + (index >= 3) + (in
 // channels; the 48 loads of a slice are in flight together. The diagonal tiles of A are exact in
 // float32; the six below them are products of two factors <= 1, decayed to the start of the query's
 // row tile. Bound by memory (q, k, gates in; queries, keys out) and, close to it, by instructions.
+template <ReadKind kRead>
 __global__ __launch_bounds__(kThreads,
                              3) void PrepareKernel(const __grid_constant__ ChunkParams p) {
   __shared__ __align__(16) PrepareShared shared;
@@ -268,9 +309,11 @@ __global__ __launch_bounds__(kThreads,
       StorePair(decay_out + channel, chunk_decay);
     }
     const int fragment = channel0 / kTile * kWarp;
-    WriteQueries(shared, tile, s.scale, warp, lane, tiles, query_out + fragment);
+    WriteQueries<kRead>(shared, tile, s.scale, warp, lane, tiles, query_out + fragment);
     WriteKeys(shared, tile, warp, lane, tiles, writes_keys ? key_out + fragment : nullptr);
-    AddDiagonal(tile, lane, diagonal);
+    float2 bonus = kZeroPair;
+    if (kRead == ReadKind::kExclusive) bonus = LoadBonus(s, p.args.operands, kv_head, channel);
+    AddDiagonal<kRead>(tile, bonus, lane, diagonal);
     __syncthreads();  // Queries and keys are there, and the totals were read.
 
     AddCross(shared, warp, TriangleRow(warp) + 1, lane, cross_sum[0]);
@@ -655,7 +698,12 @@ void LaunchOutput(const ChunkParams& params, cudaStream_t stream) {
 
 void GatedChunkBFloat16(const ChunkParams& params, cudaStream_t stream) {
   const GatedShape& s = params.args.shape;
-  PrepareKernel<<<dim3(params.args.chunk_count, s.heads), kThreads, 0, stream>>>(params);
+  const dim3 heads(params.args.chunk_count, s.heads);
+  if (s.read == ReadKind::kExclusive) {
+    PrepareKernel<ReadKind::kExclusive><<<heads, kThreads, 0, stream>>>(params);
+  } else {
+    PrepareKernel<ReadKind::kInclusive><<<heads, kThreads, 0, stream>>>(params);
+  }
   SLUICE_CUDA_CHECK(cudaGetLastError());
 
   const int slices = (s.key_dim + kSlice - 1) / kSlice * ((s.value_dim + kSlice - 1) / kSlice);

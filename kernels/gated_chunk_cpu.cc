@@ -8,12 +8,14 @@
 #include "kernels/check.h"
 #include "kernels/cpu_ops.h"
 #include "kernels/gated_chunk_cpu.h"
+#include "kernels/gated_step_cpu.h"
 #include "kernels/thread_pool.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/gated_chunk_cpu.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/gated_gate-inl.h"
 #include "kernels/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -28,60 +30,85 @@ struct ChunkBlock {
   const ChunkTask& task;
   const ChunkScratch& scratch;
   int64_t row;
-  int64_t rows;  // 1..16
+  int64_t rows;    // 1..16
+  const float* k;  // [rows, K], rows k_stride apart, scaled
+  int64_t k_stride;
 };
+
+// The keys as they are if nothing scales them, else in the scratch.
+HWY_INLINE void ScaleKeys(ChunkBlock& block) {
+  const Floats d;
+  const ChunkTask& task = block.task;
+  block.k = task.k + block.row * task.k_stride;
+  block.k_stride = task.k_stride;
+  if (task.input_scale == nullptr) return;
+  for (int64_t i = 0; i < block.rows; ++i) {
+    const auto scale = hn::Set(d, task.input_scale[(block.row + i) * task.scale_stride]);
+    const float* k = block.k + i * block.k_stride;
+    float* scaled = block.scratch.scaled + i * task.key_dim;
+    for (int64_t c = 0; c < task.key_dim; c += FloatLanes()) {
+      hn::StoreU(hn::Mul(hn::LoadU(d, k + c), scale), d, scaled + c);
+    }
+  }
+  block.k = block.scratch.scaled;
+  block.k_stride = task.key_dim;
+}
 
 HWY_INLINE void DecayKeys(const ChunkBlock& block) {
   const Floats d;
   const ChunkTask& task = block.task;
   const int64_t key_dim = task.key_dim;
-  const float* gate = task.gate + block.row * task.gate_stride;
-  const float* k = task.k + block.row * task.k_stride;
   for (int64_t c = 0; c < key_dim; c += FloatLanes()) {
     auto sum = hn::Zero(d);
     for (int64_t i = 0; i < block.rows; ++i) {
-      const auto g = hn::LoadU(d, gate + i * task.gate_stride + c);
+      const auto g = LogDecays(task.gate, block.row + i, c);
       sum = hn::Add(sum, g);
-      hn::StoreU(hn::Exp(d, g), d, block.scratch.decay + i * key_dim + c);
+      hn::StoreU(Decays(g), d, block.scratch.decay + i * key_dim + c);
     }
-    hn::StoreU(hn::Exp(d, sum), d, block.scratch.total + c);
+    hn::StoreU(Decays(sum), d, block.scratch.total + c);
     auto to_end = hn::Set(d, 1.0F);
     for (int64_t i = block.rows - 1; i >= 0; --i) {
-      const auto decayed = hn::Mul(hn::LoadU(d, k + i * task.k_stride + c), to_end);
+      const auto decayed = hn::Mul(hn::LoadU(d, block.k + i * block.k_stride + c), to_end);
       hn::StoreU(decayed, d, block.scratch.k + i * key_dim + c);
       to_end = hn::Mul(to_end, hn::LoadU(d, block.scratch.decay + i * key_dim + c));
     }
   }
 }
 
+// Read exclusively, a query is decayed by the rows before it alone.
 HWY_INLINE void DecayQueries(const ChunkBlock& block, const float* q) {
   const Floats d;
   const int64_t key_dim = block.task.key_dim;
+  const bool exclusive = block.task.read == ReadKind::kExclusive;
   for (int64_t c = 0; c < key_dim; c += FloatLanes()) {
-    auto from_start = hn::Set(d, 1.0F);
+    auto before = hn::Set(d, 1.0F);
     for (int64_t i = 0; i < block.rows; ++i) {
-      from_start = hn::Mul(from_start, hn::LoadU(d, block.scratch.decay + i * key_dim + c));
-      const auto decayed = hn::Mul(hn::LoadU(d, q + i * block.task.q_stride + c), from_start);
+      const auto after = hn::Mul(before, hn::LoadU(d, block.scratch.decay + i * key_dim + c));
+      const auto decay = exclusive ? before : after;
+      const auto decayed = hn::Mul(hn::LoadU(d, q + i * block.task.q_stride + c), decay);
       hn::StoreU(decayed, d, block.scratch.q + i * key_dim + c);
+      before = after;
     }
   }
 }
 
 // Some channels of the key of row `row` of the block, decayed from row to row on the way to the
-// queries.
+// queries. Its own query takes it as it is or, read exclusively, times the bonus.
 template <int kVectors>
 struct TravellingKey {
   int64_t row;
   FloatVec channels[kVectors];
+  FloatVec own[kVectors];  // if read exclusively
 };
 
 // Adds to the scores of a key with the four query rows from `first` on. `q` and `decay` stand at
 // the key's channels.
-template <int kVectors>
+template <int kVectors, ReadKind kRead>
 HWY_INLINE void ScoreFour(const ChunkBlock& block, int64_t first, const float* q,
                           const float* decay, TravellingKey<kVectors>& key) {
   const Floats d;
   const int64_t lanes = FloatLanes();
+  constexpr int64_t kLag = kRead == ReadKind::kExclusive ? 1 : 0;
   FloatVec sum[4];
 #pragma GCC unroll 4
   for (int u = 0; u < 4; ++u) {
@@ -91,10 +118,11 @@ HWY_INLINE void ScoreFour(const ChunkBlock& block, int64_t first, const float* q
 #pragma GCC unroll 4
     for (int n = 0; n < kVectors; ++n) {
       FloatVec& channels = key.channels[n];
-      const float* decay_n = decay + i * block.task.key_dim + n * lanes;
-      if (i > key.row) channels = hn::Mul(channels, hn::LoadU(d, decay_n));
+      const float* decay_n = decay + (i - kLag) * block.task.key_dim + n * lanes;
+      if (i - kLag > key.row) channels = hn::Mul(channels, hn::LoadU(d, decay_n));
       const auto query = hn::LoadU(d, q + i * block.task.q_stride + n * lanes);
-      sum[u] = hn::MulAdd(query, channels, sum[u]);
+      const bool is_own = kRead == ReadKind::kExclusive && i == key.row;
+      sum[u] = hn::MulAdd(query, is_own ? key.own[n] : channels, sum[u]);
     }
   }
   float part[4];
@@ -104,28 +132,49 @@ HWY_INLINE void ScoreFour(const ChunkBlock& block, int64_t first, const float* q
 }
 
 // Adds what kVectors vectors of channels from `c` on give to the scores.
-template <int kVectors>
+template <int kVectors, ReadKind kRead>
 HWY_INLINE void AddScores(const ChunkBlock& block, const float* q, int64_t c) {
   const Floats d;
+  const int64_t lanes = FloatLanes();
+  FloatVec bonus[kVectors];
+#pragma GCC unroll 4
+  for (int n = 0; n < kVectors; ++n) {
+    const float* from = block.task.bonus;
+    bonus[n] = from == nullptr ? hn::Zero(d) : hn::LoadU(d, from + c + n * lanes);
+  }
   for (int64_t j = 0; j < block.rows; ++j) {
-    const float* k = block.task.k + (block.row + j) * block.task.k_stride + c;
+    const float* k = block.k + j * block.k_stride + c;
     TravellingKey<kVectors> key;
     key.row = j;
 #pragma GCC unroll 4
-    for (int n = 0; n < kVectors; ++n) key.channels[n] = hn::LoadU(d, k + n * FloatLanes());
+    for (int n = 0; n < kVectors; ++n) {
+      key.channels[n] = hn::LoadU(d, k + n * lanes);
+      if constexpr (kRead == ReadKind::kExclusive) {
+        key.own[n] = hn::Mul(key.channels[n], bonus[n]);
+      }
+    }
     for (int64_t first = j / 4 * 4; first < block.rows; first += 4) {
-      ScoreFour(block, first, q + c, block.scratch.decay + c, key);
+      ScoreFour<kVectors, kRead>(block, first, q + c, block.scratch.decay + c, key);
     }
   }
 }
 
-HWY_INLINE void Scores(const ChunkBlock& block, const float* q) {
+template <ReadKind kRead>
+HWY_INLINE void ScoresOf(const ChunkBlock& block, const float* q) {
   const int64_t lanes = FloatLanes();
   const int64_t key_dim = block.task.key_dim;
   std::fill_n(block.scratch.scores, kBlockRows * kBlockRows, 0.0F);
   int64_t c = 0;
-  for (; c + 4 * lanes <= key_dim; c += 4 * lanes) AddScores<4>(block, q, c);
-  for (; c < key_dim; c += lanes) AddScores<1>(block, q, c);
+  for (; c + 4 * lanes <= key_dim; c += 4 * lanes) AddScores<4, kRead>(block, q, c);
+  for (; c < key_dim; c += lanes) AddScores<1, kRead>(block, q, c);
+}
+
+HWY_INLINE void Scores(const ChunkBlock& block, const float* q) {
+  if (block.task.read == ReadKind::kExclusive) {
+    ScoresOf<ReadKind::kExclusive>(block, q);
+  } else {
+    ScoresOf<ReadKind::kInclusive>(block, q);
+  }
 }
 
 // kTileRows rows of the output by kVectors vectors of columns: queries times the state before the
@@ -245,7 +294,8 @@ void RunChunkTask(const ChunkTask& task, const ChunkScratch& scratch) {
   int64_t row = 0;
   while (row < task.length) {
     const int64_t to_grid = kBlockRows - (task.position + row) % kBlockRows;
-    const ChunkBlock block = {task, scratch, row, std::min(to_grid, task.length - row)};
+    ChunkBlock block = {task, scratch, row, std::min(to_grid, task.length - row), nullptr, 0};
+    ScaleKeys(block);
     DecayKeys(block);
     for (int64_t h = 0; h < task.group; ++h) {
       const float* q = task.q + row * task.q_stride + h * task.key_dim;
@@ -280,8 +330,8 @@ int64_t ThreadBytes(const GatedShape& shape) {
   return (ChunkScratch::Floats(shape) * 4 + 255) / 256 * 256;
 }
 
-ChunkTask TaskOf(const GatedChunkArgs& args, int64_t segment_index, int64_t kv_head,
-                 int64_t column) {
+ChunkTask TaskOf(const GatedChunkArgs& args, int64_t segment_index, int64_t kv_head, int64_t column,
+                 int64_t columns) {
   const GatedShape& shape = args.shape;
   const GatedOperands& op = args.operands;
   const Segment& segment = args.segments[segment_index];
@@ -291,19 +341,25 @@ ChunkTask TaskOf(const GatedChunkArgs& args, int64_t segment_index, int64_t kv_h
   const int64_t row = segment.row;
   ChunkTask task = {};
   task.key_dim = key_dim;
+  task.columns = columns;
   task.value_dim = value_dim;
   task.group = group;
   task.length = segment.length;
   task.position = segment.position;
   task.scale = shape.scale;
-  task.q = static_cast<const float*>(op.q) + row * op.q_stride + kv_head * group * key_dim;
+  task.q = static_cast<const float*>(op.q) + row * op.q_stride +
+           kv_head * group / shape.shared_keys * key_dim;
   task.q_stride = op.q_stride;
-  task.k = static_cast<const float*>(op.k) + row * op.k_stride + kv_head * key_dim;
+  task.k =
+      static_cast<const float*>(op.k) + row * op.k_stride + kv_head / shape.shared_keys * key_dim;
   task.k_stride = op.k_stride;
   task.v = static_cast<const float*>(op.v) + row * op.v_stride + kv_head * value_dim + column;
   task.v_stride = op.v_stride;
-  task.gate_stride = shape.kv_heads * key_dim;
-  task.gate = op.log_decay + row * task.gate_stride + kv_head * key_dim;
+  task.gate = ViewGate(shape, op, row, kv_head);
+  task.scale_stride = shape.kv_heads;
+  if (op.input_scale != nullptr) task.input_scale = op.input_scale + row * shape.kv_heads + kv_head;
+  task.read = shape.read;
+  if (op.bonus != nullptr) task.bonus = op.bonus + kv_head * key_dim;
   task.slot_state =
       op.states + segment.slot * op.slot_stride + kv_head * key_dim * value_dim + column;
   task.out_stride = shape.heads * value_dim;
@@ -312,15 +368,22 @@ ChunkTask TaskOf(const GatedChunkArgs& args, int64_t segment_index, int64_t kv_h
   return task;
 }
 
+// Columns of each of `parts` tasks, but for the last one, which has what is left.
+int64_t PartColumns(const GatedShape& shape, int64_t parts) {
+  const int64_t tiles = shape.value_dim / kGatedDimMultiple;
+  return (tiles + parts - 1) / parts * kGatedDimMultiple;
+}
+
 // Into how many tasks the columns of a head are cut: the fewest steps of the busiest thread. What
 // a task does whatever its columns weighs as much as about 32 columns.
 int64_t ColumnParts(const GatedShape& shape, int64_t heads, int32_t threads) {
   int64_t best = 1;
   int64_t best_cost = 0;
   for (int64_t parts = 1; parts <= 16; parts *= 2) {
-    if (shape.value_dim % (16 * parts) != 0) break;
+    const int64_t columns = PartColumns(shape, parts);
+    if ((parts - 1) * columns >= shape.value_dim) break;
     const int64_t rounds = (heads * parts + threads - 1) / threads;
-    const int64_t cost = rounds * (32 + shape.value_dim / parts);
+    const int64_t cost = rounds * (32 + columns);
     if (parts > 1 && cost >= best_cost) continue;
     best = parts;
     best_cost = cost;
@@ -341,26 +404,33 @@ int64_t RowCount(const GatedChunkArgs& args) {
 
 int64_t GatedChunkCpuWorkspaceBytes(const GatedShape& shape, int32_t threads) {
   CheckGatedShape(shape);
-  return ThreadBytes(shape) * threads;
+  return shape.value_gate ? 0 : ThreadBytes(shape) * threads;
 }
 
 void GatedChunkCpu(const GatedChunkArgs& args, ThreadPool& pool) {
-  CheckGatedOperands(args.shape, args.operands);
-  SLUICE_CHECK(args.shape.dtype == DType::kFloat32);
+  const GatedShape& shape = args.shape;
+  CheckGatedOperands(shape, args.operands);
+  SLUICE_CHECK(shape.dtype == DType::kFloat32);
   SLUICE_CHECK(args.segment_count >= 0);
-  const int64_t kv_heads = args.shape.kv_heads;
+  const int64_t kv_heads = shape.kv_heads;
   const int64_t heads = kv_heads * args.segment_count;
-  const int64_t work = RowCount(args) * args.shape.StateSize();
+  const int64_t work = RowCount(args) * shape.StateSize();
   const bool alone = work < kParallelWork;
-  const int64_t parts = ColumnParts(args.shape, heads, alone ? 1 : pool.threads());
-  const int64_t columns = args.shape.value_dim / parts;
+  const int64_t parts = ColumnParts(shape, heads, alone ? 1 : pool.threads());
+  const int64_t part_columns = PartColumns(shape, parts);
   const auto run = [&](int64_t index, int32_t thread) {
     const int64_t head = index / parts;
-    ChunkTask task = TaskOf(args, head / kv_heads, head % kv_heads, index % parts * columns);
-    task.columns = columns;
-    char* workspace = static_cast<char*>(args.workspace) + thread * ThreadBytes(args.shape);
-    const ChunkScratch scratch(reinterpret_cast<float*>(workspace), args.shape.key_dim,
-                               args.shape.value_dim);
+    const int64_t column = index % parts * part_columns;
+    const int64_t columns = std::min(part_columns, shape.value_dim - column);
+    if (shape.value_gate) {
+      const Segment& segment = args.segments[head / kv_heads];
+      RunStepTask(shape, args.operands,
+                  {segment.slot, segment.row, segment.length, head % kv_heads, column, columns});
+      return;
+    }
+    const ChunkTask task = TaskOf(args, head / kv_heads, head % kv_heads, column, columns);
+    char* workspace = static_cast<char*>(args.workspace) + thread * ThreadBytes(shape);
+    const ChunkScratch scratch(reinterpret_cast<float*>(workspace), shape.key_dim, shape.value_dim);
     HWY_DYNAMIC_DISPATCH(RunChunkTask)(task, scratch);
   };
   if (alone) {

@@ -24,10 +24,13 @@ struct ChunkTask {
   int64_t k_stride;
   const float* v;  // [length, columns]
   int64_t v_stride;
-  const float* gate;  // [length, K]
-  int64_t gate_stride;
-  float* slot_state;  // [K, columns]
-  float* out;         // [length, group, columns], heads value_dim apart
+  GateView gate;
+  const float* input_scale;  // [length], scale_stride apart; null for ones
+  int64_t scale_stride;
+  ReadKind read;
+  const float* bonus;  // [K], or null
+  float* slot_state;   // [K, columns]
+  float* out;          // [length, group, columns], heads value_dim apart
   int64_t out_stride;
 };
 
@@ -38,11 +41,12 @@ struct ChunkScratch {
   float* q;       // [16, K]: q decayed from the block's start
   float* k;       // [16, K]: k decayed to the block's end
   float* total;   // [K]: decay of the whole block
+  float* scaled;  // [16, K]: k times the input's scale
   float* scores;  // [16, 16]: by key row, then query row; 0 where the key is later
 
   static int64_t Floats(const GatedShape& shape) {
     const int64_t key_dim = shape.key_dim;
-    return key_dim * shape.value_dim + (3 * kBlockRows + 1) * key_dim + kBlockRows * kBlockRows;
+    return key_dim * shape.value_dim + (4 * kBlockRows + 1) * key_dim + kBlockRows * kBlockRows;
   }
   ChunkScratch(float* data, int64_t key_dim, int64_t value_dim)
       : state(data),
@@ -50,7 +54,8 @@ struct ChunkScratch {
         q(decay + kBlockRows * key_dim),
         k(q + kBlockRows * key_dim),
         total(k + kBlockRows * key_dim),
-        scores(total + key_dim) {}
+        scaled(total + key_dim),
+        scores(scaled + kBlockRows * key_dim) {}
 };
 
 }  // namespace sluice

@@ -10,6 +10,29 @@ namespace {
 
 constexpr int kThreads = 256;
 
+__device__ float LogDecay(const GateView& gate, int64_t row, int64_t channel) {
+  if (gate.first == nullptr) return 0.0F;
+  return gate.first[row * gate.row_stride + channel * gate.channel_stride];
+}
+
+// What multiplies the key of row `row` of the batch.
+__device__ float InputScale(const GatedShape& s, const GatedOperands& op, int64_t row,
+                            int kv_head) {
+  return op.input_scale == nullptr ? 1.0F : op.input_scale[row * s.kv_heads + kv_head];
+}
+
+// q of row `row` of the batch for head `head`, and k for state head `kv_head`.
+__device__ const float* QueryOf(const GatedShape& s, const GatedOperands& op, int64_t row,
+                                int head) {
+  return static_cast<const float*>(op.q) + row * op.q_stride +
+         int64_t{head / s.shared_keys} * s.key_dim;
+}
+__device__ const float* KeyOf(const GatedShape& s, const GatedOperands& op, int64_t row,
+                              int kv_head) {
+  return static_cast<const float*>(op.k) + row * op.k_stride +
+         int64_t{kv_head / s.shared_keys} * s.key_dim;
+}
+
 struct Indices {
   int64_t head;  // of [chunk, head]
   int64_t kv;    // of [chunk, kv head]
@@ -30,26 +53,27 @@ __global__ __launch_bounds__(kThreads) void DecayKernel(const __grid_constant__ 
   const Indices at = IndicesOf(s, blockIdx.x, head);
   const bool writes_keys = head % (s.heads / s.kv_heads) == 0;
   const ChunkSpan span = p.args.chunks[blockIdx.x];
-  const int64_t g_stride = int64_t{s.kv_heads} * s.key_dim;
+  const bool exclusive = s.read == ReadKind::kExclusive;
+  const GateView gate = ViewGate(s, op, span.row, at.kv_head);
+  const float* const q = QueryOf(s, op, span.row, head);
+  const float* const k = KeyOf(s, op, span.row, at.kv_head);
+  float* const query = static_cast<float*>(p.buffers.query) + at.head * kChunk * s.key_dim;
+  float* const key = static_cast<float*>(p.buffers.key) + at.kv * kChunk * s.key_dim;
   for (int c = threadIdx.x; c < s.key_dim; c += kThreads) {
-    const int64_t kv_channel = int64_t{at.kv_head} * s.key_dim + c;
-    const float* const g = op.log_decay + span.row * g_stride + kv_channel;
-    const float* const q =
-        static_cast<const float*>(op.q) + span.row * op.q_stride + int64_t{head} * s.key_dim + c;
-    float* const query = static_cast<float*>(p.buffers.query) + at.head * kChunk * s.key_dim + c;
     float sum = 0.0F;
     for (int i = 0; i < span.length; ++i) {
-      sum += g[i * g_stride];
-      query[int64_t{i} * s.key_dim] = q[i * op.q_stride] * expf(sum) * s.scale;
+      const float before = sum;
+      sum += LogDecay(gate, i, c);
+      const float decay = expf(exclusive ? before : sum);
+      query[int64_t{i} * s.key_dim + c] = q[i * op.q_stride + c] * decay * s.scale;
     }
     if (!writes_keys) continue;
     p.buffers.decay[at.kv * s.key_dim + c] = expf(sum);
-    const float* const k = static_cast<const float*>(op.k) + span.row * op.k_stride + kv_channel;
-    float* const key = static_cast<float*>(p.buffers.key) + at.kv * kChunk * s.key_dim + c;
     sum = 0.0F;
     for (int i = span.length - 1; i >= 0; --i) {
-      key[int64_t{i} * s.key_dim] = k[i * op.k_stride] * expf(sum);
-      sum += g[i * g_stride];
+      const float scale = InputScale(s, op, span.row + i, at.kv_head);
+      key[int64_t{i} * s.key_dim + c] = k[i * op.k_stride + c] * scale * expf(sum);
+      sum += LogDecay(gate, i, c);
     }
   }
 }
@@ -59,7 +83,8 @@ constexpr int kSplit = kThreads / kChunk;  // threads that share a key
 constexpr int kOwn = kSlice / kSplit;      // channels of a thread
 
 // Grid: (chunks, heads). A thread holds 8 channels of one key and walks down the rows: the key
-// decays by each row's gate, so no exponent of a difference is formed.
+// decays by each row's gate, so no exponent of a difference is formed. Its own row, read
+// exclusively, takes it times the bonus.
 __global__ __launch_bounds__(kThreads) void AttentionKernel(const __grid_constant__ ChunkParams p) {
   __shared__ float gate[kChunk][kSlice];
   __shared__ float query[kChunk][kSlice];
@@ -71,12 +96,13 @@ __global__ __launch_bounds__(kThreads) void AttentionKernel(const __grid_constan
   const ChunkSpan span = p.args.chunks[blockIdx.x];
   const int j = threadIdx.x / kSplit;
   const int own = threadIdx.x % kSplit * kOwn;
-  const float* const q =
-      static_cast<const float*>(op.q) + span.row * op.q_stride + int64_t{head} * s.key_dim;
-  const float* const k =
-      static_cast<const float*>(op.k) + span.row * op.k_stride + int64_t{at.kv_head} * s.key_dim;
-  const float* const g = op.log_decay + (int64_t{span.row} * s.kv_heads + at.kv_head) * s.key_dim;
-  const int64_t g_stride = int64_t{s.kv_heads} * s.key_dim;
+  const bool exclusive = s.read == ReadKind::kExclusive;
+  const GateView gates = ViewGate(s, op, span.row, at.kv_head);
+  const float* const q = QueryOf(s, op, span.row, head);
+  const float* const k = KeyOf(s, op, span.row, at.kv_head);
+  const float* const bonus =
+      op.bonus == nullptr ? nullptr : op.bonus + int64_t{at.kv_head} * s.key_dim;
+  const float scale = j < span.length ? InputScale(s, op, span.row + j, at.kv_head) : 0.0F;
 
   for (int i = threadIdx.x; i < kChunk * kChunk; i += kThreads) {
     attention[i / kChunk][i % kChunk] = 0.0F;
@@ -87,22 +113,28 @@ __global__ __launch_bounds__(kThreads) void AttentionKernel(const __grid_constan
       const int row = i / kSlice;
       const int c = c0 + i % kSlice;
       const bool valid = row < span.length && c < s.key_dim;
-      gate[row][i % kSlice] = valid ? expf(g[row * g_stride + c]) : 1.0F;
+      gate[row][i % kSlice] = valid ? expf(LogDecay(gates, row, c)) : 1.0F;
       query[row][i % kSlice] = valid ? q[row * op.q_stride + c] : 0.0F;
     }
     float key[kOwn];
+    float weight[kOwn];  // of the key in its own row
 #pragma unroll
     for (int c = 0; c < kOwn; ++c) {
-      const bool valid = j < span.length && c0 + own + c < s.key_dim;
-      key[c] = valid ? k[j * op.k_stride + c0 + own + c] : 0.0F;
+      const int channel = c0 + own + c;
+      const bool valid = j < span.length && channel < s.key_dim;
+      key[c] = valid ? k[j * op.k_stride + channel] * scale : 0.0F;
+      weight[c] = exclusive ? 0.0F : 1.0F;
+      if (valid && bonus != nullptr) weight[c] = bonus[channel];
     }
     __syncthreads();
     for (int i = 0; i < span.length; ++i) {
       float sum = 0.0F;
 #pragma unroll
       for (int c = 0; c < kOwn; ++c) {
-        if (i > j) key[c] *= gate[i][own + c];
-        sum = fmaf(query[i][own + c], key[c], sum);
+        const float after = i > j ? key[c] * gate[i][own + c] : key[c];
+        const float read = i == j ? key[c] * weight[c] : exclusive ? key[c] : after;
+        sum = fmaf(query[i][own + c], read, sum);
+        key[c] = after;
       }
 #pragma unroll
       for (int offset = 1; offset < kSplit; offset *= 2) {

@@ -5,8 +5,8 @@
 namespace sluice {
 namespace {
 
-void CheckDim(int32_t dim) {
-  SLUICE_CHECK(dim >= kGatedDimMultiple && dim <= kMaxGatedDim && dim % kGatedDimMultiple == 0);
+void CheckDim(int32_t dim, int32_t most) {
+  SLUICE_CHECK(dim >= kGatedDimMultiple && dim <= most && dim % kGatedDimMultiple == 0);
 }
 
 }  // namespace
@@ -15,18 +15,23 @@ void CheckGatedShape(const GatedShape& shape) {
   SLUICE_CHECK(shape.dtype == DType::kFloat32 || shape.dtype == DType::kBFloat16);
   SLUICE_CHECK(shape.heads >= 1 && shape.heads <= kMaxGatedHeads);
   SLUICE_CHECK(shape.kv_heads >= 1 && shape.heads % shape.kv_heads == 0);
-  CheckDim(shape.key_dim);
-  CheckDim(shape.value_dim);
+  SLUICE_CHECK(shape.shared_keys >= 1 && shape.kv_heads % shape.shared_keys == 0);
+  SLUICE_CHECK(shape.shared_keys == 1 || shape.heads == shape.kv_heads);
+  CheckDim(shape.key_dim, kMaxGatedDim);
+  CheckDim(shape.value_dim, kMaxGatedValueDim);
 }
 
 void CheckGatedOperands(const GatedShape& shape, const GatedOperands& operands) {
   CheckGatedShape(shape);
-  SLUICE_CHECK(operands.q_stride >= int64_t{shape.heads} * shape.key_dim);
-  SLUICE_CHECK(operands.k_stride >= int64_t{shape.kv_heads} * shape.key_dim);
+  SLUICE_CHECK(operands.q_stride >= int64_t{shape.QueryHeads()} * shape.key_dim);
+  SLUICE_CHECK(operands.k_stride >= int64_t{shape.KeyHeads()} * shape.key_dim);
   SLUICE_CHECK(operands.v_stride >= int64_t{shape.kv_heads} * shape.value_dim);
   SLUICE_CHECK(operands.q_stride % 8 == 0);
   SLUICE_CHECK(operands.k_stride % 8 == 0);
   SLUICE_CHECK(operands.v_stride % 8 == 0);
+  SLUICE_CHECK((operands.log_decay == nullptr) == (shape.gate == GateKind::kNone));
+  SLUICE_CHECK((operands.value_log_decay != nullptr) == shape.value_gate);
+  SLUICE_CHECK(operands.bonus == nullptr || shape.read == ReadKind::kExclusive);
   SLUICE_CHECK(operands.slot_stride >= shape.StateSize());
 }
 

@@ -12,18 +12,30 @@ namespace {
 constexpr int kThreads = 256;
 
 // Grid: (packs of a row / kThreads, rows in strides). A thread owns 8 neighbouring numbers of out:
-// two 16-byte loads and one store, nothing shared.
-template <typename T>
+// two 16-byte loads and one store, nothing shared. kPlain: SiLU, with up, and out is only written.
+template <typename T, bool kPlain>
 __global__ void GatedUnitKernel(const __grid_constant__ GatedUnitArgs args) {
   const int32_t col = (blockIdx.x * kThreads + threadIdx.x) * kPack;
   if (col >= args.dim) return;
   for (int32_t row = blockIdx.y; row < args.rows; row += gridDim.y) {
-    const T* const gate_at = static_cast<const T*>(args.x) + int64_t{row} * 2 * args.dim + col;
-    const Pack gate = LoadPack(gate_at);
-    Pack up = LoadPack(gate_at + args.dim);
+    Pack gate = LoadPack(static_cast<const T*>(args.gate) + row * args.gate_stride + col);
+    Pack up;
+    if (kPlain || args.up != nullptr) {
+      up = LoadPack(static_cast<const T*>(args.up) + row * args.up_stride + col);
+    } else {
 #pragma unroll
-    for (int i = 0; i < kPack; ++i) up.v[i] *= Silu(gate.v[i]);
-    StorePack(static_cast<T*>(args.out) + int64_t{row} * args.dim + col, up);
+      for (float& value : up.v) value = 1.0F;
+    }
+    gate = Activated(kPlain ? Activation::kSilu : args.act, gate);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) up.v[i] *= gate.v[i];
+    T* const out = static_cast<T*>(args.out) + row * args.out_stride + col;
+    if (!kPlain && args.accumulate) {
+      const Pack old = LoadPack(out);
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) up.v[i] += old.v[i];
+    }
+    StorePack(out, up);
   }
 }
 
@@ -31,11 +43,21 @@ __global__ void GatedUnitKernel(const __grid_constant__ GatedUnitArgs args) {
 
 void GatedUnitCuda(const GatedUnitArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.rows >= 0 && args.dim > 0 && args.dim % kPack == 0);
-  SLUICE_CHECK(IsAligned16(args.x) && IsAligned16(args.out));
+  SLUICE_CHECK(args.act != Activation::kSoftCap);
+  SLUICE_CHECK(args.gate_stride >= args.dim && args.gate_stride % kPack == 0);
+  SLUICE_CHECK(args.up == nullptr || args.up_stride == 0 ||
+               (args.up_stride >= args.dim && args.up_stride % kPack == 0));
+  SLUICE_CHECK(args.out_stride >= args.dim && args.out_stride % kPack == 0);
+  SLUICE_CHECK(IsAligned16(args.gate) && IsAligned16(args.up) && IsAligned16(args.out));
   if (args.rows == 0) return;
+  const bool plain = args.act == Activation::kSilu && args.up != nullptr && !args.accumulate;
   const dim3 grid((args.dim / kPack + kThreads - 1) / kThreads, min(args.rows, 65535));
   DispatchDType(args.dtype, [&](auto zero) {
-    GatedUnitKernel<decltype(zero)><<<grid, kThreads, 0, stream>>>(args);
+    if (plain) {
+      GatedUnitKernel<decltype(zero), true><<<grid, kThreads, 0, stream>>>(args);
+    } else {
+      GatedUnitKernel<decltype(zero), false><<<grid, kThreads, 0, stream>>>(args);
+    }
   });
   SLUICE_CUDA_CHECK(cudaGetLastError());
 }

@@ -14,10 +14,19 @@ HWY_BEFORE_NAMESPACE();
 namespace sluice {
 namespace HWY_NAMESPACE {
 
-void GatedUnitRow(const float* gate, const float* up, int64_t dim, float* out) {
-  ForVectors(dim, [&](auto d, int64_t i) HWY_ATTR {
-    const auto activated = Activated<Activation::kSilu>(d, hn::LoadU(d, gate + i));
-    hn::StoreU(hn::Mul(activated, hn::LoadU(d, up + i)), d, out + i);
+void GatedUnitRow(const GatedUnitArgs& args, int64_t row) {
+  const float* gate = static_cast<const float*>(args.gate) + row * args.gate_stride;
+  const float* up = static_cast<const float*>(args.up);
+  if (up != nullptr) up += row * args.up_stride;
+  float* out = static_cast<float*>(args.out) + row * args.out_stride;
+  WithActivation(args.act, [&](auto constant) HWY_ATTR {
+    constexpr Activation kAct = decltype(constant)::value;
+    ForVectors(args.dim, [&](auto d, int64_t i) HWY_ATTR {
+      auto value = Activated<kAct>(d, hn::LoadU(d, gate + i));
+      if (up != nullptr) value = hn::Mul(value, hn::LoadU(d, up + i));
+      if (args.accumulate) value = hn::Add(value, hn::LoadU(d, out + i));
+      hn::StoreU(value, d, out + i);
+    });
   });
 }
 
@@ -34,14 +43,11 @@ void GatedUnitCpu(const GatedUnitArgs& args, ThreadPool& pool) {
   SLUICE_CHECK(args.dtype == DType::kFloat32);
   SLUICE_CHECK(args.rows >= 0);
   SLUICE_CHECK(args.dim > 0 && args.dim % 8 == 0);
-  const int64_t dim = args.dim;
-  const float* x = static_cast<const float*>(args.x);
-  float* out = static_cast<float*>(args.out);
-  pool.Ranges(args.rows, kElementGrain / dim, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const float* gate = x + row * 2 * dim;
-      HWY_DYNAMIC_DISPATCH(GatedUnitRow)(gate, gate + dim, dim, out + row * dim);
-    }
+  SLUICE_CHECK(args.act != Activation::kSoftCap);
+  SLUICE_CHECK(args.gate_stride >= args.dim && args.out_stride >= args.dim);
+  SLUICE_CHECK(args.up == nullptr || args.up_stride == 0 || args.up_stride >= args.dim);
+  pool.Ranges(args.rows, kElementGrain / args.dim, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) HWY_DYNAMIC_DISPATCH(GatedUnitRow)(args, row);
   });
 }
 

@@ -16,12 +16,6 @@ HWY_BEFORE_NAMESPACE();
 namespace sluice {
 namespace HWY_NAMESPACE {
 
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE V LogSigmoid(D d, V x) {
-  const V e = hn::Exp(d, hn::Neg(hn::Abs(x)));
-  return hn::Sub(hn::Min(x, hn::Zero(d)), hn::Log1p(d, e));
-}
-
 // Rows [begin, end) of kChannels channels from `channel` on.
 template <int kChannels>
 HWY_INLINE void LogGateBlock(const LogGateArgs& args, int64_t begin, int64_t end, int64_t channel) {

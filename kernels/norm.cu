@@ -11,14 +11,36 @@ namespace sluice {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int32_t kMaxDim = 16384;
+constexpr int32_t kMaxDim = 32768;
 constexpr int32_t kMaxWarpDim = 1024;  // Norms up to here take one warp, larger ones a block.
+
+template <int kTeam>
+__device__ float TeamSum(float value) {
+  if constexpr (kTeam == kWarp) {
+    return WarpReduce(value, Plus());
+  } else {
+    return BlockReduce<kThreads>(value, Plus());
+  }
+}
+
+__device__ Pack Times(Pack a, const Pack& b) {
+#pragma unroll
+  for (int i = 0; i < kPack; ++i) a.v[i] *= b.v[i];
+  return a;
+}
+
+// Eight numbers of an activated gate, or ones if there is none.
+template <typename T>
+__device__ Pack Gate(Activation act, const T* gate, int32_t d) {
+  if (gate != nullptr) return Activated(act, LoadPack(gate + d));
+  return {{1.0F, 1.0F, 1.0F, 1.0F, 1.0F, 1.0F, 1.0F, 1.0F}};
+}
 
 // Grid: norms (rows * groups) / teams of a block. A team of kTeam threads owns one norm; its lanes
 // read 16 bytes each, neighbours beside each other, twice: the second time from the cache.
-// Bound by memory: x, gate and y once.
+// Bound by memory: x, gate and y once. Neither center nor bias nor gate_first.
 template <typename T, int kTeam>
-__global__ __launch_bounds__(kThreads) void NormKernel(const __grid_constant__ NormArgs args) {
+__global__ __launch_bounds__(kThreads) void PlainNormKernel(const __grid_constant__ NormArgs args) {
   const int64_t norm = int64_t{blockIdx.x} * (kThreads / kTeam) + threadIdx.x / kTeam;
   if (norm >= int64_t{args.rows} * args.groups) return;  // whole teams
   const int64_t row = norm / args.groups;
@@ -32,32 +54,85 @@ __global__ __launch_bounds__(kThreads) void NormKernel(const __grid_constant__ N
 #pragma unroll
     for (const float value : values.v) squares = fmaf(value, value, squares);
   }
-  if constexpr (kTeam == kWarp) {
-    squares = WarpReduce(squares, Plus());
-  } else {
-    squares = BlockReduce<kThreads>(squares, Plus());
-  }
+  squares = TeamSum<kTeam>(squares);
   const float inverse = 1.0F / sqrtf(squares / static_cast<float>(args.dim) + args.eps);
 
   T* const y = static_cast<T*>(args.y) + row * args.y_stride + first;
   const T* const gate = args.gate == nullptr
                             ? nullptr
                             : static_cast<const T*>(args.gate) + row * args.gate_stride + first;
+  const float* const weight =
+      args.weight == nullptr ? nullptr : args.weight + (args.wide_weight ? first : 0);
   for (int32_t d = begin; d < args.dim; d += kTeam * kPack) {
     Pack values = LoadPack(x + d);
 #pragma unroll
     for (float& value : values.v) value *= inverse;
-    if (args.weight != nullptr) {
-      const Pack weight = LoadPack(args.weight + d);
-#pragma unroll
-      for (int i = 0; i < kPack; ++i) values.v[i] *= weight.v[i];
-    }
-    if (gate != nullptr) {
-      const Pack gates = LoadPack(gate + d);
-#pragma unroll
-      for (int i = 0; i < kPack; ++i) values.v[i] *= Activated(args.gate_act, gates.v[i]);
-    }
+    if (weight != nullptr) values = Times(values, LoadPack(weight + d));
+    if (gate != nullptr) values = Times(values, Activated(args.gate_act, LoadPack(gate + d)));
     StorePack(y + d, values);
+  }
+}
+
+// The same with everything that NormArgs offers. Reads x, and with gate_first the gate, once more
+// to center: a sum of squares about a mean found before does not cancel.
+template <typename T, int kTeam>
+__global__ __launch_bounds__(kThreads) void NormKernel(const __grid_constant__ NormArgs args) {
+  const int64_t norm = int64_t{blockIdx.x} * (kThreads / kTeam) + threadIdx.x / kTeam;
+  if (norm >= int64_t{args.rows} * args.groups) return;  // whole teams
+  const int64_t row = norm / args.groups;
+  const int64_t first = norm % args.groups * args.dim;
+  const int64_t weight_at = args.wide_weight ? first : 0;
+  const int32_t begin = threadIdx.x % kTeam * kPack;
+  const T* const x = static_cast<const T*>(args.x) + row * args.x_stride + first;
+  const T* const gate = args.gate == nullptr
+                            ? nullptr
+                            : static_cast<const T*>(args.gate) + row * args.gate_stride + first;
+
+  float mean = 0.0F;
+  float inverse = 1.0F;
+  for (int pass = args.center ? 0 : 1; pass < 2; ++pass) {
+    float sum = 0.0F;
+    for (int32_t d = begin; d < args.dim; d += kTeam * kPack) {
+      Pack values = LoadPack(x + d);
+      if (args.gate_first) values = Times(values, Gate(args.gate_act, gate, d));
+#pragma unroll
+      for (float value : values.v) {
+        value -= mean;
+        sum = fmaf(value, pass == 0 ? 1.0F : value, sum);
+      }
+    }
+    sum = TeamSum<kTeam>(sum) / static_cast<float>(args.dim);
+    if (pass == 0) mean = sum;
+    if (pass == 1) inverse = 1.0F / sqrtf(sum + args.eps);
+  }
+
+  T* const y = static_cast<T*>(args.y) + row * args.y_stride + first;
+  for (int32_t d = begin; d < args.dim; d += kTeam * kPack) {
+    Pack values = LoadPack(x + d);
+    const Pack gates = Gate(args.gate_act, gate, d);
+    if (args.gate_first) values = Times(values, gates);
+#pragma unroll
+    for (float& value : values.v) value = (value - mean) * inverse;
+    if (args.weight != nullptr) values = Times(values, LoadPack(args.weight + weight_at + d));
+    if (args.bias != nullptr) {
+      const Pack bias = LoadPack(args.bias + weight_at + d);
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) values.v[i] += bias.v[i];
+    }
+    if (!args.gate_first) values = Times(values, gates);
+    StorePack(y + d, values);
+  }
+}
+
+template <typename T, int kTeam>
+void Launch(const NormArgs& args, cudaStream_t stream) {
+  const int64_t norms = int64_t{args.rows} * args.groups;
+  const int64_t teams = kThreads / kTeam;
+  const auto blocks = static_cast<unsigned>((norms + teams - 1) / teams);
+  if (args.center || args.bias != nullptr || args.gate_first) {
+    NormKernel<T, kTeam><<<blocks, kThreads, 0, stream>>>(args);
+  } else {
+    PlainNormKernel<T, kTeam><<<blocks, kThreads, 0, stream>>>(args);
   }
 }
 
@@ -70,19 +145,17 @@ void NormCuda(const NormArgs& args, cudaStream_t stream) {
   const int64_t width = int64_t{args.groups} * args.dim;
   SLUICE_CHECK(args.x_stride >= width && args.y_stride >= width);
   SLUICE_CHECK(args.x_stride % kPack == 0 && args.y_stride % kPack == 0);
-  SLUICE_CHECK(args.gate == nullptr || args.gate_stride % kPack == 0);
+  SLUICE_CHECK(args.gate == nullptr ||
+               (args.gate_stride >= width && args.gate_stride % kPack == 0));
   SLUICE_CHECK(IsAligned16(args.x) && IsAligned16(args.y) && IsAligned16(args.gate));
-  SLUICE_CHECK(IsAligned16(args.weight));
-  const int64_t norms = int64_t{args.rows} * args.groups;
-  if (norms == 0) return;
-  const bool by_warp = args.dim <= kMaxWarpDim;
-  const int64_t teams = by_warp ? kThreads / kWarp : 1;
-  const auto blocks = static_cast<unsigned>((norms + teams - 1) / teams);
+  SLUICE_CHECK(IsAligned16(args.weight) && IsAligned16(args.bias));
+  SLUICE_CHECK(args.gate_act != Activation::kSoftCap);
+  if (args.rows == 0) return;
   DispatchDType(args.dtype, [&](auto zero) {
-    if (by_warp) {
-      NormKernel<decltype(zero), kWarp><<<blocks, kThreads, 0, stream>>>(args);
+    if (args.dim <= kMaxWarpDim) {
+      Launch<decltype(zero), kWarp>(args, stream);
     } else {
-      NormKernel<decltype(zero), kThreads><<<blocks, kThreads, 0, stream>>>(args);
+      Launch<decltype(zero), kThreads>(args, stream);
     }
   });
   SLUICE_CUDA_CHECK(cudaGetLastError());

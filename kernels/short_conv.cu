@@ -7,6 +7,7 @@
 #include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/pack.cuh"
+#include "kernels/segment.cuh"
 
 namespace sluice {
 namespace {
@@ -44,16 +45,10 @@ __device__ void UpdateWindow(const Inputs<T>& inputs, int32_t length) {
   }
 }
 
-__device__ Segment SequenceSegment(const ShortConvArgs& args, int32_t sequence) {
-  if (sequence >= args.decode_rows) return args.segments[sequence - args.decode_rows];
-  return {
-      .row = sequence, .length = 1, .slot = args.slots[sequence], .position = 0, .first_chunk = 0};
-}
-
 // Grid: (channel pairs / kThreads, sequences, slices of time). A thread owns two neighbouring
 // channels of one sequence and walks tiles of kTileRows rows, `slices` tiles apart; taps before the
 // width are zero. Every output is one sum in the order bias, oldest, ..., newest. Bound by memory.
-template <typename T>
+template <typename T, Activation kAct>
 __global__ __launch_bounds__(kThreads) void ShortConvKernel(
     const __grid_constant__ ShortConvArgs args) {
   const int32_t channel = 2 * (blockIdx.x * kThreads + threadIdx.x);
@@ -95,7 +90,7 @@ __global__ __launch_bounds__(kThreads) void ShortConvKernel(
           sum.x = fmaf(taps[j].x, seen[i + j].x, sum.x);
           sum.y = fmaf(taps[j].y, seen[i + j].y, sum.y);
         }
-        const float2 out = make_float2(Silu(sum.x), Silu(sum.y));
+        const float2 out = make_float2(Activated<kAct>(sum.x), Activated<kAct>(sum.y));
         if (t + i < end) StorePair(y + int64_t{t + i} * args.channels, out);
       }
 #pragma unroll
@@ -111,6 +106,7 @@ void ShortConvCuda(const ShortConvArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.channels > 0 && args.channels % 8 == 0);
   SLUICE_CHECK(args.width >= 2 && args.width <= kMaxWidth);
   SLUICE_CHECK(args.decode_rows >= 0 && args.segment_count >= 0 && args.rows >= args.decode_rows);
+  SLUICE_CHECK(args.act == Activation::kSilu || args.act == Activation::kNone);
   SLUICE_CHECK(args.x_stride % 8 == 0 && args.slot_stride % 2 == 0 && args.x != args.y);
   SLUICE_CHECK(IsAligned16(args.x) && IsAligned16(args.y) && IsAligned16(args.windows));
   const int32_t sequences = args.decode_rows + args.segment_count;
@@ -121,7 +117,11 @@ void ShortConvCuda(const ShortConvArgs& args, cudaStream_t stream) {
   const dim3 grid((args.channels / 2 + kThreads - 1) / kThreads, sequences,
                   std::clamp(tiles, 1, kMaxSlices));
   DispatchDType(args.dtype, [&](auto zero) {
-    ShortConvKernel<decltype(zero)><<<grid, kThreads, 0, stream>>>(args);
+    if (args.act == Activation::kSilu) {
+      ShortConvKernel<decltype(zero), Activation::kSilu><<<grid, kThreads, 0, stream>>>(args);
+    } else {
+      ShortConvKernel<decltype(zero), Activation::kNone><<<grid, kThreads, 0, stream>>>(args);
+    }
   });
   SLUICE_CUDA_CHECK(cudaGetLastError());
 }

@@ -1,6 +1,7 @@
-// Causal depthwise convolution over time with SiLU, over packed segments, carrying the last inputs.
+// Causal depthwise convolution over time, with or without SiLU, over packed segments, carrying the
+// last inputs.
 //
-//   y[t, c] = silu(sum_{j<W} weight[c, j] * x[t - W + 1 + j, c] + bias[c])
+//   y[t, c] = act(sum_{j<W} weight[c, j] * x[t - W + 1 + j, c] + bias[c])
 //
 // where x before the segment's first token comes from the slot's window, and the window afterwards
 // holds the last W-1 inputs. A row's result is the same bits whatever else is in the batch and
@@ -12,6 +13,7 @@
 
 #include <cstdint>
 
+#include "kernels/activation.h"
 #include "kernels/dtype.h"
 #include "kernels/segment.h"
 
@@ -33,6 +35,7 @@ struct ShortConvArgs {
   float* windows;           // slot s's window [W-1, C] (oldest first) at windows + s * slot_stride
   int64_t slot_stride;      // in floats
   void* y;                  // [rows, C], contiguous, not x
+  Activation act = Activation::kSilu;  // kSilu or kNone
 };
 
 // Bytes that the op has to move.

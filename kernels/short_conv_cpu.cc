@@ -41,6 +41,7 @@ HWY_INLINE const float* ConvInput(const ConvBlock& block, const ConvRun& run, in
   return x + (run.first_row + t) * args.x_stride + block.channel;
 }
 
+template <Activation kAct>
 HWY_INLINE void ConvToken(const ConvBlock& block, const ConvRun& run, int64_t t) {
   const ShortConvArgs& args = *block.args;
   const float* taps[kMaxWidth];
@@ -55,13 +56,17 @@ HWY_INLINE void ConvToken(const ConvBlock& block, const ConvRun& run, int64_t t)
       sum = hn::MulAdd(hn::LoadU(d, taps[j] + c),
                        hn::LoadU(d, block.weight + j * kChannelBlock + c), sum);
     }
-    hn::StoreU(Activated<Activation::kSilu>(d, sum), d, y + c);
+    hn::StoreU(Activated<kAct>(d, sum), d, y + c);
   });
 }
 
 HWY_INLINE void ConvSequence(const ConvBlock& block, const ConvRun& run) {
-  for (int64_t t = 0; t < run.length; ++t) ConvToken(block, run, t);
   const ShortConvArgs& args = *block.args;
+  if (args.act == Activation::kSilu) {
+    for (int64_t t = 0; t < run.length; ++t) ConvToken<Activation::kSilu>(block, run, t);
+  } else {
+    for (int64_t t = 0; t < run.length; ++t) ConvToken<Activation::kNone>(block, run, t);
+  }
   // Oldest first: what is overwritten has been moved on already.
   for (int64_t i = 0; i + 1 < args.width; ++i) {
     const float* from = ConvInput(block, run, run.length - args.width + 1 + i);
@@ -102,6 +107,7 @@ void ShortConvCpu(const ShortConvArgs& args, ThreadPool& pool) {
   SLUICE_CHECK(args.width >= 2 && args.width <= 8);
   SLUICE_CHECK(args.decode_rows >= 0 && args.segment_count >= 0);
   SLUICE_CHECK(args.rows >= args.decode_rows);
+  SLUICE_CHECK(args.act == Activation::kSilu || args.act == Activation::kNone);
   SLUICE_CHECK(args.x_stride >= args.channels);
   SLUICE_CHECK(args.slot_stride >= int64_t{args.width - 1} * args.channels);
   constexpr int64_t kBlock = 128;

@@ -10,6 +10,7 @@
 // NOLINTEND(bugprone-macro-parentheses)
 
 #include <cstdint>
+#include <type_traits>
 
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
@@ -70,8 +71,16 @@ HWY_INLINE V Sigmoid(D d, V x) {
   return hn::Div(numerator, hn::Add(one, e));
 }
 
+// log(sigmoid(x)), without cancellation on either side of zero.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V LogSigmoid(D d, V x) {
+  const V e = hn::Exp(d, hn::Neg(hn::Abs(x)));
+  return hn::Sub(hn::Min(x, hn::Zero(d)), hn::Log1p(d, e));
+}
+
+// `cap` is that of kSoftCap.
 template <Activation kAct, class D, class V = hn::Vec<D>>
-HWY_INLINE V Activated(D d, V x) {
+HWY_INLINE V Activated(D d, V x, [[maybe_unused]] float cap = 1.0F) {
   const V zero = hn::Zero(d);
   const V one = hn::Set(d, 1.0F);
   if constexpr (kAct == Activation::kNone) {
@@ -88,12 +97,49 @@ HWY_INLINE V Activated(D d, V x) {
   } else if constexpr (kAct == Activation::kSquareRelu) {
     const V positive = hn::Max(x, zero);
     return hn::Mul(positive, positive);
+  } else if constexpr (kAct == Activation::kTanh) {
+    return hn::Tanh(d, x);
+  } else if constexpr (kAct == Activation::kLogSigmoid) {
+    return LogSigmoid(d, x);
+  } else if constexpr (kAct == Activation::kSoftCap) {
+    const V caps = hn::Set(d, cap);
+    return hn::Mul(caps, hn::Tanh(d, hn::Div(x, caps)));
   } else {
     static_assert(kAct == Activation::kGelu);
     // 0.5 (1 + tanh(u)) = sigmoid(2 u), here with 2 sqrt(2 / pi).
     const V cube = hn::Mul(hn::Mul(x, x), x);
     const V u = hn::MulAdd(cube, hn::Set(d, 0.044715F), x);
     return hn::Mul(x, Sigmoid(d, hn::Mul(u, hn::Set(d, 1.5957691216057308F))));
+  }
+}
+
+template <Activation kAct>
+using ActivationConstant = std::integral_constant<Activation, kAct>;
+
+// Calls body(ActivationConstant<act>()).
+template <typename Body>
+HWY_INLINE void WithActivation(Activation act, const Body& body) {
+  switch (act) {
+    case Activation::kNone:
+      return body(ActivationConstant<Activation::kNone>());
+    case Activation::kRelu:
+      return body(ActivationConstant<Activation::kRelu>());
+    case Activation::kSilu:
+      return body(ActivationConstant<Activation::kSilu>());
+    case Activation::kSigmoid:
+      return body(ActivationConstant<Activation::kSigmoid>());
+    case Activation::kElu1:
+      return body(ActivationConstant<Activation::kElu1>());
+    case Activation::kSquareRelu:
+      return body(ActivationConstant<Activation::kSquareRelu>());
+    case Activation::kGelu:
+      return body(ActivationConstant<Activation::kGelu>());
+    case Activation::kTanh:
+      return body(ActivationConstant<Activation::kTanh>());
+    case Activation::kLogSigmoid:
+      return body(ActivationConstant<Activation::kLogSigmoid>());
+    case Activation::kSoftCap:
+      return body(ActivationConstant<Activation::kSoftCap>());
   }
 }
 

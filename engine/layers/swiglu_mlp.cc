@@ -49,8 +49,12 @@ void SwiGluMlp::Forward(int32_t layer, const SublayerContext& context) {
   compute_.device->GatedUnit({.dtype = compute_.act,
                               .rows = rows,
                               .dim = intermediate_size_,
-                              .x = scratch.gate_up,
-                              .out = scratch.activated});
+                              .gate = scratch.gate_up,
+                              .gate_stride = weights.gate_up.columns(),
+                              .up = scratch.gate_up + intermediate_size_ * DTypeBytes(compute_.act),
+                              .up_stride = weights.gate_up.columns(),
+                              .out = scratch.activated,
+                              .out_stride = intermediate_size_});
   weights.down.Forward(compute_, rows, scratch.activated, intermediate_size_, context.x,
                        hidden_size_, /*accumulate=*/true);
 }

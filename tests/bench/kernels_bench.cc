@@ -5,6 +5,7 @@
 // Every call takes the next of several copies of its operands, so that nothing is found in a cache
 // that a model's other layers would have flushed. A time is the median over batches of calls that
 // are queued together.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -70,9 +71,12 @@ void TimeGatherRows(KernelTimer& timer, const ModelShape& m, int32_t rows) {
              });
 }
 
-// With groups, the gated norm behind a mixer.
-void TimeNorm(KernelTimer& timer, int32_t rows, int32_t groups, int32_t dim) {
+enum class NormKind { kPlain, kGated, kLayer, kGateFirst };
+
+void TimeNorm(KernelTimer& timer, NormKind kind, int32_t rows, int32_t groups, int32_t dim) {
   const int64_t cols = int64_t{groups} * dim;
+  const char* const names[] = {"norm", "norm gated", "norm centered", "norm gate first"};
+  const bool gated = kind == NormKind::kGated || kind == NormKind::kGateFirst;
   NormArgs args = {.dtype = Activations(timer),
                    .rows = rows,
                    .groups = groups,
@@ -81,22 +85,25 @@ void TimeNorm(KernelTimer& timer, int32_t rows, int32_t groups, int32_t dim) {
                    .x_stride = cols,
                    .gate_act = Activation::kSilu,
                    .gate_stride = cols,
-                   .y_stride = cols};
+                   .y_stride = cols,
+                   .center = kind == NormKind::kLayer,
+                   .gate_first = kind == NormKind::kGateFirst};
   const Rotation rotation(timer.device(), rows * cols * 3 * DTypeBytes(args.dtype));
   const Ring x = rotation.Numbers(rows * cols, args.dtype);
   const Ring gate = rotation.Numbers(rows * cols, args.dtype);
   const Ring weight = rotation.Numbers(dim, DType::kFloat32);
   const Ring y = rotation.Empty(rows * cols * DTypeBytes(args.dtype));
-  args.gate = groups > 1 ? gate[0] : nullptr;
-  timer.Time({groups > 1 ? "norm gated" : "norm", Format("%lldx%lldx%lld", rows, groups, dim),
-              NormBytes(args)},
-             [&](int64_t call) {
-               args.x = x[call];
-               args.gate = groups > 1 ? gate[call] : nullptr;
-               args.weight = weight.at<float>(call);
-               args.y = y[call];
-               timer.device().Norm(args);
-             });
+  args.gate = gated ? gate[0] : nullptr;
+  timer.Time(
+      {names[static_cast<int>(kind)], Format("%lldx%lldx%lld", rows, groups, dim), NormBytes(args)},
+      [&](int64_t call) {
+        args.x = x[call];
+        args.gate = gated ? gate[call] : nullptr;
+        args.weight = weight.at<float>(call);
+        args.bias = args.center ? args.weight : nullptr;
+        args.y = y[call];
+        timer.device().Norm(args);
+      });
 }
 
 void TimeLinear(KernelTimer& timer, int32_t rows, int32_t in_dim, int32_t out_dim, DType y_dtype) {
@@ -180,6 +187,119 @@ void TimeLogGate(KernelTimer& timer, int32_t rows, int32_t dim) {
              });
 }
 
+// A vector gate if there is one channel a key, else one of a few heads.
+void TimeDecay(KernelTimer& timer, DecayFormula formula, const char* name, int32_t rows,
+               int32_t dim) {
+  DecayArgs args = {.dtype = Activations(timer),
+                    .formula = formula,
+                    .rows = rows,
+                    .dim = dim,
+                    .x_stride = dim,
+                    .normalizer = 16};
+  const Rotation rotation(timer.device(), DecayBytes(args));
+  const Ring x = rotation.Numbers(int64_t{rows} * dim, args.dtype);
+  const Ring channel = rotation.Numbers(dim, DType::kFloat32, 0, 0.9F);
+  const Ring log_decay = rotation.Empty(int64_t{rows} * dim * 4);
+  timer.Time({std::string("decay ") + name, Format("%lldx%lld", rows, dim), DecayBytes(args)},
+             [&](int64_t call) {
+               args.x = x[call];
+               args.lower_bound = channel.at<float>(call);
+               args.a_log = channel.at<float>(call);
+               args.log_decay = log_decay.at<float>(call);
+               timer.device().Decay(args);
+             });
+}
+
+void TimeNormalizer(KernelTimer& timer, int32_t rows, int32_t heads, int32_t dim) {
+  const DType dtype = Activations(timer);
+  PadValuesArgs pad = {
+      .dtype = dtype, .rows = rows, .heads = heads, .dim = dim, .v_stride = int64_t{heads} * dim};
+  NormalizeArgs args = {.dtype = dtype,
+                        .kind = NormalizeKind::kMlstm,
+                        .rows = rows,
+                        .heads = heads,
+                        .dim = dim,
+                        .eps = kEps};
+  const int64_t count = int64_t{rows} * heads;
+  const Rotation rotation(timer.device(), PadValuesBytes(pad));
+  const Ring narrow = rotation.Numbers(count * dim, dtype);
+  const Ring wide = rotation.Numbers(count * (dim + kNormalizerTile), dtype);
+  const Ring log_floor = rotation.Numbers(count, DType::kFloat32);
+  const std::string shape = Format("%lldx%lldx%lld", rows, heads, dim);
+  timer.Time({"normalizer pad", shape, PadValuesBytes(pad)}, [&](int64_t call) {
+    pad.v = narrow[call];
+    pad.out = wide[call];
+    timer.device().PadValues(pad);
+  });
+  timer.Time({"normalizer mlstm", shape, NormalizeBytes(args)}, [&](int64_t call) {
+    args.x = wide[call];
+    args.log_floor = log_floor.at<float>(call);
+    args.y = narrow[call];
+    timer.device().Normalize(args);
+  });
+}
+
+void TimeMlstmGates(KernelTimer& timer, int32_t heads, int32_t decode_rows, int32_t length) {
+  const bool has_segment = length > 0;
+  const PackedRows packed = PackRuns(
+      has_segment ? std::vector<TokenRun>{{length, 0, decode_rows}} : std::vector<TokenRun>(),
+      decode_rows);
+  MlstmGatesArgs args = {.dtype = Activations(timer),
+                         .heads = heads,
+                         .decode_rows = decode_rows,
+                         .segment_count = has_segment ? 1 : 0,
+                         .rows = packed.rows,
+                         .input_stride = heads,
+                         .forget_stride = heads,
+                         .soft_cap = 15,
+                         .slot_stride = heads};
+  const Rotation rotation(timer.device(), MlstmGatesBytes(args));
+  const int64_t count = int64_t{packed.rows} * heads;
+  const Ring slots = rotation.Same(Counting(decode_rows));
+  const Ring segments = rotation.Same(packed.segments);
+  const Ring input = rotation.Numbers(count, args.dtype, -10, 10);
+  const Ring forget = rotation.Numbers(count, args.dtype, 0, 10);
+  const Ring max = rotation.Numbers((int64_t{decode_rows} + 1) * heads, DType::kFloat32);
+  const Ring out = rotation.Empty(3 * count * 4);
+  timer.Time({"mlstm_gates", Format("B=%lld T=%lld H=%lld", decode_rows, length, heads),
+              MlstmGatesBytes(args)},
+             [&](int64_t call) {
+               args.slots = slots.at<int32_t>(call);
+               args.segments = segments.at<Segment>(call);
+               args.input = input[call];
+               args.forget = forget[call];
+               args.max = max.at<float>(call);
+               args.log_decay = out.at<float>(call);
+               args.input_scale = args.log_decay + count;
+               args.log_floor = args.input_scale + count;
+               timer.device().MlstmGates(args);
+             });
+}
+
+void TimeFeatureMap(KernelTimer& timer, FeatureMapKind kind, const char* name, int32_t heads,
+                    int32_t dim) {
+  constexpr int32_t kRows = 2048;
+  const int64_t x_cols = int64_t{heads} * dim;
+  const int64_t y_cols = int64_t{heads} * FeatureDim(kind, dim);
+  FeatureMapArgs args = {.dtype = Activations(timer),
+                         .kind = kind,
+                         .rows = kRows,
+                         .heads = heads,
+                         .dim = dim,
+                         .x_stride = x_cols,
+                         .y_stride = y_cols};
+  const Rotation rotation(timer.device(), FeatureMapBytes(args));
+  const Ring x = rotation.Numbers(kRows * x_cols, args.dtype, -2, 2);
+  const Ring y = rotation.Empty(kRows * y_cols * DTypeBytes(args.dtype));
+  timer.Time({std::string("feature_map ") + name, Format("%lldx%lldx%lld", kRows, heads, dim),
+              FeatureMapBytes(args)},
+             [&](int64_t call) {
+               args.x = x[call];
+               args.y = y[call];
+               timer.device().MapFeatures(args);
+             });
+}
+
 void TimeActivate(KernelTimer& timer, int32_t rows, int32_t cols) {
   ActivationArgs args = {.dtype = Activations(timer),
                          // Silu in place would end in denormals.
@@ -197,56 +317,158 @@ void TimeActivate(KernelTimer& timer, int32_t rows, int32_t cols) {
 }
 
 void TimeGatedUnit(KernelTimer& timer, int32_t rows, int32_t dim) {
-  GatedUnitArgs args = {.dtype = Activations(timer), .rows = rows, .dim = dim};
-  const Rotation rotation(timer.device(), GatedUnitBytes(args));
+  GatedUnitArgs args = {.dtype = Activations(timer),
+                        .rows = rows,
+                        .dim = dim,
+                        .gate_stride = int64_t{2} * dim,
+                        .up_stride = int64_t{2} * dim,
+                        .out_stride = dim};
+  const Rotation rotation(timer.device(), int64_t{3} * rows * dim * DTypeBytes(args.dtype));
   const Ring x = rotation.Numbers(int64_t{2} * rows * dim, args.dtype);
   const Ring out = rotation.Empty(int64_t{rows} * dim * DTypeBytes(args.dtype));
+  args.up = x[0];
   timer.Time({"gated_unit", Format("%lldx%lld", rows, dim), GatedUnitBytes(args)},
              [&](int64_t call) {
-               args.x = x[call];
+               args.gate = x[call];
+               args.up = x.at<uint8_t>(call) + dim * DTypeBytes(args.dtype);
                args.out = out[call];
                timer.device().GatedUnit(args);
              });
 }
 
-GatedShape ShapeOf(KernelTimer& timer, const ModelShape& m) {
-  return {Activations(timer), m.heads,     m.heads,
-          m.key_dim,          m.value_dim, 1 / std::sqrt(static_cast<float>(m.key_dim))};
+void TimeRotary(KernelTimer& timer, int32_t rows, int32_t heads, int32_t dim) {
+  const int64_t cols = int64_t{heads} * dim;
+  RotaryArgs args = {.dtype = Activations(timer),
+                     .rows = rows,
+                     .heads = heads,
+                     .dim = dim,
+                     .base = 10000,
+                     .stride = cols};
+  const Rotation rotation(timer.device(), RotaryBytes(args));
+  const Ring positions = rotation.Same(Counting(rows));
+  const Ring x = rotation.Numbers(rows * cols, args.dtype);
+  timer.Time({"rotary", Format("%lldx%lldx%lld", rows, heads, dim), RotaryBytes(args)},
+             [&](int64_t call) {
+               args.positions = positions.at<int32_t>(call);
+               args.x = x[call];
+               timer.device().Rotate(args);
+             });
+}
+
+void TimeTokenShift(KernelTimer& timer, int32_t dim, int32_t decode_rows, int32_t length) {
+  const bool has_segment = length > 0;
+  const PackedRows packed = PackRuns(
+      has_segment ? std::vector<TokenRun>{{length, 0, decode_rows}} : std::vector<TokenRun>(),
+      decode_rows);
+  TokenShiftArgs args = {.dtype = Activations(timer),
+                         .dim = dim,
+                         .decode_rows = decode_rows,
+                         .segment_count = has_segment ? 1 : 0,
+                         .rows = packed.rows,
+                         .x_stride = dim,
+                         .slot_stride = dim};
+  const Rotation rotation(timer.device(), TokenShiftBytes(args));
+  const Ring slots = rotation.Same(Counting(decode_rows));
+  const Ring segments = rotation.Same(packed.segments);
+  const Ring x = rotation.Numbers(int64_t{packed.rows} * dim, args.dtype);
+  const Ring last = rotation.Numbers(int64_t{decode_rows + 1} * dim, DType::kFloat32);
+  const Ring delta = rotation.Empty(int64_t{packed.rows} * dim * DTypeBytes(args.dtype));
+  timer.Time({"token_shift", Format("B=%lld T=%lld D=%lld", decode_rows, length, dim),
+              TokenShiftBytes(args)},
+             [&](int64_t call) {
+               args.slots = slots.at<int32_t>(call);
+               args.segments = segments.at<Segment>(call);
+               args.x = x[call];
+               args.last = last.at<float>(call);
+               args.delta = delta[call];
+               timer.device().TokenShift(args);
+             });
+}
+
+void TimeLerp(KernelTimer& timer, int32_t rows, int32_t dim) {
+  LerpArgs args = {.dtype = Activations(timer),
+                   .rows = rows,
+                   .dim = dim,
+                   .x_stride = dim,
+                   .mix_stride = dim,
+                   .y_stride = dim};
+  const int64_t count = int64_t{rows} * dim;
+  const Rotation rotation(timer.device(), 4 * count * DTypeBytes(args.dtype));
+  const Ring x = rotation.Numbers(count, args.dtype);
+  const Ring delta = rotation.Numbers(count, args.dtype);
+  const Ring mu = rotation.Numbers(dim, DType::kFloat32);
+  const Ring mix = rotation.Numbers(count, args.dtype);
+  const Ring y = rotation.Empty(count * DTypeBytes(args.dtype));
+  args.mix = mix[0];
+  timer.Time({"lerp", Format("%lldx%lld", rows, dim), LerpBytes(args)}, [&](int64_t call) {
+    args.x = x[call];
+    args.delta = delta[call];
+    args.mu = mu.at<float>(call);
+    args.mix = mix[call];
+    args.y = y[call];
+    timer.device().Lerp(args);
+  });
+}
+
+// A mixer to time: the sizes of some model, and what its recurrence can do.
+struct Mixer {
+  std::string name;
+  GatedShape shape;  // dtype and scale are set by WithFormat
+  bool input_scale = false;
+};
+
+GatedShape WithFormat(KernelTimer& timer, GatedShape shape) {
+  shape.dtype = Activations(timer);
+  shape.scale = 1 / std::sqrt(static_cast<float>(shape.key_dim));
+  return shape;
 }
 
 // q, k, v, gates and states of `rows` tokens and `slots` sequences.
 struct GatedRings {
-  GatedRings(const Rotation& rotation, const GatedShape& s, int64_t rows, int64_t slots)
+  GatedRings(const Rotation& rotation, const GatedShape& s, bool scaled, int64_t rows,
+             int64_t slots)
       : shape(s),
-        q(rotation.Numbers(rows * s.heads * s.key_dim, s.dtype)),
-        k(rotation.Numbers(rows * s.kv_heads * s.key_dim, s.dtype)),
+        has_input_scale(scaled),
+        q(rotation.Numbers(rows * s.QueryHeads() * s.key_dim, s.dtype)),
+        k(rotation.Numbers(rows * s.KeyHeads() * s.key_dim, s.dtype)),
         v(rotation.Numbers(rows * s.kv_heads * s.value_dim, s.dtype)),
-        log_decay(rotation.Numbers(rows * s.kv_heads * s.key_dim, DType::kFloat32, -0.1F, 0)),
+        log_decay(rotation.Numbers(std::max<int64_t>(rows * s.GateCols(), s.kv_heads),
+                                   DType::kFloat32, -0.1F, 0)),
+        value_log_decay(
+            rotation.Numbers(rows * s.kv_heads * s.value_dim, DType::kFloat32, -0.1F, 0)),
+        input_scale(rotation.Numbers(rows * s.kv_heads, DType::kFloat32)),
+        bonus(rotation.Numbers(int64_t{s.kv_heads} * s.key_dim, DType::kFloat32)),
         states(rotation.Numbers(slots * s.StateSize(), DType::kFloat32)),
         out(rotation.Empty(rows * s.heads * s.value_dim * DTypeBytes(s.dtype))) {}
 
   GatedOperands At(int64_t call) const {
+    const bool exclusive = shape.read == ReadKind::kExclusive;
     return {.q = q[call],
             .k = k[call],
             .v = v[call],
-            .q_stride = int64_t{shape.heads} * shape.key_dim,
-            .k_stride = int64_t{shape.kv_heads} * shape.key_dim,
+            .q_stride = int64_t{shape.QueryHeads()} * shape.key_dim,
+            .k_stride = int64_t{shape.KeyHeads()} * shape.key_dim,
             .v_stride = int64_t{shape.kv_heads} * shape.value_dim,
-            .log_decay = log_decay.at<float>(call),
+            .log_decay = shape.gate == GateKind::kNone ? nullptr : log_decay.at<float>(call),
+            .value_log_decay = shape.value_gate ? value_log_decay.at<float>(call) : nullptr,
+            .input_scale = has_input_scale ? input_scale.at<float>(call) : nullptr,
+            .bonus = exclusive ? bonus.at<float>(call) : nullptr,
             .states = states.at<float>(call),
             .slot_stride = shape.StateSize(),
             .out = out[call]};
   }
 
   GatedShape shape;
-  Ring q, k, v, log_decay, states, out;
+  bool has_input_scale;
+  Ring q, k, v, log_decay, value_log_decay, input_scale, bonus, states, out;
 };
 
-void TimeGatedStep(KernelTimer& timer, const ModelShape& m, int32_t rows) {
-  GatedStepArgs args = {.shape = ShapeOf(timer, m), .rows = rows};
-  const int64_t bytes = GatedStepBytes(args);
+void TimeGatedStep(KernelTimer& timer, const Mixer& m, int32_t rows) {
+  GatedStepArgs args = {.shape = WithFormat(timer, m.shape), .rows = rows};
+  const int64_t bytes =
+      rows * (2 * args.shape.StateSize() * 4 + GatedRowBytes(args.shape, m.input_scale));
   const Rotation rotation(timer.device(), bytes / 2);
-  const GatedRings rings(rotation, args.shape, rows, rows);
+  const GatedRings rings(rotation, args.shape, m.input_scale, rows, rows);
   const Ring slots = rotation.Same(Counting(rows));
   const int64_t flops = 5 * rows * args.shape.StateSize();
   timer.Time({"gated_step", Format("B=%lld", rows) + " " + m.name, bytes, flops},
@@ -257,20 +479,21 @@ void TimeGatedStep(KernelTimer& timer, const ModelShape& m, int32_t rows) {
              });
 }
 
-void TimeGatedChunk(KernelTimer& timer, const ModelShape& m, int32_t sequences, int32_t length) {
+void TimeGatedChunk(KernelTimer& timer, const Mixer& m, int32_t sequences, int32_t length) {
   std::vector<TokenRun> runs(sequences, {length, 0, 0});
   for (int32_t i = 0; i < sequences; ++i) runs[i].slot = i;
   const PackedRows packed = PackRuns(runs, 0);
   const auto chunks = static_cast<int32_t>(packed.chunks.size());
   GatedChunkArgs args = {
-      .shape = ShapeOf(timer, m), .segment_count = sequences, .chunk_count = chunks};
-  const int64_t bytes = GatedChunkBytes(args.shape, packed.rows, sequences);
+      .shape = WithFormat(timer, m.shape), .segment_count = sequences, .chunk_count = chunks};
+  const int64_t bytes = GatedChunkBytes(args.shape, m.input_scale, packed.rows, sequences);
   const Rotation rotation(timer.device(), bytes);
-  const GatedRings rings(rotation, args.shape, packed.rows, sequences);
+  const GatedRings rings(rotation, args.shape, m.input_scale, packed.rows, sequences);
   const Ring segments = rotation.Same(packed.segments);
   const Ring spans = rotation.Same(packed.chunks);
-  const DeviceBuffer workspace(&timer.device(),
-                               timer.device().GatedChunkWorkspaceBytes(args.shape, chunks));
+  const DeviceBuffer workspace(
+      &timer.device(),
+      std::max<int64_t>(1, timer.device().GatedChunkWorkspaceBytes(args.shape, chunks)));
   args.workspace = workspace.data();
   timer.Time({"gated_chunk", Format("%lldx%lld", sequences, length) + " " + m.name, bytes,
               GatedChunkFlops(args.shape, packed.rows)},
@@ -280,6 +503,82 @@ void TimeGatedChunk(KernelTimer& timer, const ModelShape& m, int32_t sequences, 
                args.operands = rings.At(call);
                timer.device().GatedChunk(args);
              });
+}
+
+// Recurrences of other kinds than a model's own, at the sizes of models that have them.
+std::vector<Mixer> OtherMixers() {
+  constexpr DType kAny = DType::kFloat32;
+  constexpr ReadKind kExclusive = ReadKind::kExclusive;
+  return {
+      {.name = "mamba2 2.7b",
+       .shape = {kAny, 64, 64, 128, 64, 1, GateKind::kScalar, false, ReadKind::kInclusive, 64},
+       .input_scale = true},
+      {.name = "retnet 2.7b", .shape = {kAny, 10, 10, 256, 512, 1, GateKind::kConstant}},
+      {.name = "rwkv6 1.6b",
+       .shape = {kAny, 32, 32, 64, 64, 1, GateKind::kVector, false, kExclusive}},
+      {.name = "gsa 1.3b", .shape = {kAny, 4, 4, 512, 64, 1, GateKind::kNone, true}},
+  };
+}
+
+void TimeOtherMixers(KernelTimer& timer) {
+  for (const Mixer& m : OtherMixers()) {
+    for (const int32_t rows : {1, 64}) {
+      if (timer.Wants("gated_step")) TimeGatedStep(timer, m, rows);
+    }
+    if (!timer.Wants("gated_chunk")) continue;
+    TimeGatedChunk(timer, m, 1, 2048);
+    if (timer.device().kind() != DeviceKind::kCpu) TimeGatedChunk(timer, m, 8, 2048);
+  }
+}
+
+// Mamba-1.4B: `decode_rows` sequences of one token, or `sequences` of `length`.
+void TimeSelectiveScan(KernelTimer& timer, int32_t decode_rows, int32_t sequences, int32_t length) {
+  std::vector<TokenRun> runs(sequences, {length, 0, 0});
+  for (int32_t i = 0; i < sequences; ++i) runs[i].slot = i;
+  const PackedRows packed = PackRuns(runs, decode_rows);
+  SelectiveScanArgs args = {.dtype = Activations(timer),
+                            .channels = 4096,
+                            .state_size = 16,
+                            .decode_rows = decode_rows,
+                            .segment_count = sequences,
+                            .rows = packed.rows};
+  args.x_stride = args.dt_stride = args.gate_stride = args.channels;
+  args.b_stride = args.c_stride = args.state_size;
+  args.slot_stride = int64_t{args.channels} * args.state_size;
+  const int64_t wide = int64_t{packed.rows} * args.channels;
+  const int64_t narrow = int64_t{packed.rows} * args.state_size;
+  const Rotation rotation(timer.device(), SelectiveScanBytes(args));
+  const Ring slots = rotation.Same(Counting(decode_rows));
+  const Ring segments = rotation.Same(packed.segments);
+  const Ring x = rotation.Numbers(wide, args.dtype);
+  const Ring dt = rotation.Numbers(wide, args.dtype, -6, -2);
+  const Ring dt_bias = rotation.Numbers(args.channels, DType::kFloat32);
+  const Ring b = rotation.Numbers(narrow, args.dtype);
+  const Ring c = rotation.Numbers(narrow, args.dtype);
+  const Ring a_log = rotation.Numbers(args.slot_stride, DType::kFloat32, 0, 2.8F);
+  const Ring skip = rotation.Numbers(args.channels, DType::kFloat32);
+  const Ring gate = rotation.Numbers(wide, args.dtype);
+  const Ring states =
+      rotation.Numbers((decode_rows + sequences) * args.slot_stride, DType::kFloat32);
+  const Ring out = rotation.Empty(wide * DTypeBytes(args.dtype));
+  args.gate = gate[0];  // counts as bytes
+  const std::string shape = decode_rows > 0 ? Format("B=%lld mamba-1.4b", decode_rows)
+                                            : Format("%lldx%lld mamba-1.4b", sequences, length);
+  timer.Time({"selective_scan", shape, SelectiveScanBytes(args)}, [&](int64_t call) {
+    args.slots = slots.at<int32_t>(call);
+    args.segments = segments.at<Segment>(call);
+    args.x = x[call];
+    args.dt = dt[call];
+    args.dt_bias = dt_bias.at<float>(call);
+    args.b = b[call];
+    args.c = c[call];
+    args.a_log = a_log.at<float>(call);
+    args.skip = skip.at<float>(call);
+    args.gate = gate[call];
+    args.states = states.at<float>(call);
+    args.out = out[call];
+    timer.device().SelectiveScan(args);
+  });
 }
 
 void TimeSample(KernelTimer& timer, int32_t rows, const std::string& name, SampleParams params) {
@@ -337,27 +636,65 @@ void TimeMarkPrompt(KernelTimer& timer, int32_t rows) {
 }
 
 void TimeMixer(KernelTimer& timer, const ModelShape& m) {
+  const Mixer mixer = {m.name, {DType::kFloat32, m.heads, m.heads, m.key_dim, m.value_dim, 1}};
   const bool is_cpu = timer.device().kind() == DeviceKind::kCpu;
   for (const int32_t rows : {1, 8, 64, 128, 512}) {
     if (!timer.Wants("gated_step") || (is_cpu && rows > 64)) continue;
-    TimeGatedStep(timer, m, rows);
+    TimeGatedStep(timer, mixer, rows);
   }
   if (timer.Wants("gated_chunk")) {
-    TimeGatedChunk(timer, m, 1, 64);
-    TimeGatedChunk(timer, m, 1, 2048);
-    TimeGatedChunk(timer, m, 8, 2048);
+    TimeGatedChunk(timer, mixer, 1, 64);
+    TimeGatedChunk(timer, mixer, 1, 2048);
+    TimeGatedChunk(timer, mixer, 8, 2048);
     if (!is_cpu) {
-      TimeGatedChunk(timer, m, 1, 16384);
-      TimeGatedChunk(timer, m, 1, 32768);
-      TimeGatedChunk(timer, m, 8, 4096);
-      TimeGatedChunk(timer, m, 64, 256);
+      TimeGatedChunk(timer, mixer, 1, 16384);
+      TimeGatedChunk(timer, mixer, 1, 32768);
+      TimeGatedChunk(timer, mixer, 8, 4096);
+      TimeGatedChunk(timer, mixer, 64, 256);
     }
   }
   if (timer.Wants("log_gate")) TimeLogGate(timer, 64, m.heads * m.key_dim);
   if (timer.Wants("log_gate")) TimeLogGate(timer, 2048, m.heads * m.key_dim);
+  if (timer.Wants("decay")) {
+    const int32_t keys = m.heads * m.key_dim;
+    TimeDecay(timer, DecayFormula::kLogSigmoid, "log_sigmoid", 2048, keys);
+    TimeDecay(timer, DecayFormula::kLowerBound, "lower_bound", 64, keys);
+    TimeDecay(timer, DecayFormula::kLowerBound, "lower_bound", 2048, keys);
+    TimeDecay(timer, DecayFormula::kExponential, "exponential", 2048, keys);
+    TimeDecay(timer, DecayFormula::kSoftplus, "softplus", 2048, m.heads);
+  }
+  if (timer.Wants("mlstm_gates")) {
+    TimeMlstmGates(timer, m.heads, 64, 0);
+    TimeMlstmGates(timer, m.heads, 0, 2048);
+    TimeMlstmGates(timer, m.heads, 0, 16384);
+  }
+  if (timer.Wants("normalizer")) TimeNormalizer(timer, 64, m.heads, m.value_dim);
+  if (timer.Wants("normalizer")) TimeNormalizer(timer, 2048, m.heads, m.value_dim);
+  if (timer.Wants("feature_map")) {
+    TimeFeatureMap(timer, FeatureMapKind::kDpfp, "dpfp", m.heads, 64);
+    TimeFeatureMap(timer, FeatureMapKind::kHedgehog, "hedgehog", m.heads, m.key_dim);
+    TimeFeatureMap(timer, FeatureMapKind::kSinCos, "sin_cos", m.heads, m.key_dim);
+  }
   if (timer.Wants("activation")) TimeActivate(timer, 2048, m.heads * m.key_dim);
   if (timer.Wants("short_conv")) TimeShortConv(timer, m.heads * m.value_dim, 64, 0);
   if (timer.Wants("short_conv")) TimeShortConv(timer, m.heads * m.value_dim, 0, 2048);
+  if (timer.Wants("token_shift")) TimeTokenShift(timer, m.model_dim, 64, 0);
+  if (timer.Wants("token_shift")) TimeTokenShift(timer, m.model_dim, 0, 2048);
+  for (const int32_t rows : {64, 2048}) {
+    if (timer.Wants("lerp")) TimeLerp(timer, rows, m.model_dim);
+    if (timer.Wants("rotary")) TimeRotary(timer, rows, m.heads, m.key_dim);
+  }
+}
+
+void TimeScans(KernelTimer& timer) {
+  if (!timer.Wants("selective_scan")) return;
+  TimeSelectiveScan(timer, 1, 0, 0);
+  TimeSelectiveScan(timer, 64, 0, 0);
+  TimeSelectiveScan(timer, 128, 0, 0);
+  TimeSelectiveScan(timer, 0, 1, 2048);
+  if (timer.device().kind() == DeviceKind::kCpu) return;
+  TimeSelectiveScan(timer, 0, 1, 16384);
+  TimeSelectiveScan(timer, 0, 8, 2048);
 }
 
 void TimeLayers(KernelTimer& timer, const ModelShape& m) {
@@ -369,8 +706,10 @@ void TimeLayers(KernelTimer& timer, const ModelShape& m) {
       if (rows <= 64) TimeLinear(timer, rows, m.model_dim, kVocab, DType::kFloat32);
     }
     if (timer.Wants("norm")) {
-      TimeNorm(timer, rows, 1, m.model_dim);
-      TimeNorm(timer, rows, m.heads, m.value_dim);
+      TimeNorm(timer, NormKind::kPlain, rows, 1, m.model_dim);
+      TimeNorm(timer, NormKind::kGated, rows, m.heads, m.value_dim);
+      TimeNorm(timer, NormKind::kLayer, rows, 1, m.model_dim);
+      TimeNorm(timer, NormKind::kGateFirst, rows, 1, 2 * m.model_dim);
     }
     if (timer.Wants("gated_unit")) TimeGatedUnit(timer, rows, m.mlp_dim);
     if (timer.Wants("gather_rows")) TimeGatherRows(timer, m, rows);
@@ -444,6 +783,8 @@ int Main(int argc, char** argv) {
     TimeMixer(timer, m);
     TimeLayers(timer, m);
   }
+  TimeOtherMixers(timer);
+  TimeScans(timer);
   TimeSampler(timer);
   return 0;
 }

@@ -35,15 +35,19 @@ double Distance(const std::vector<double>& a, const std::vector<double>& b) {
 }
 
 TEST(GatedRef, ThreeFormsAreOneFunction) {
-  for (const Gates gates : {Gates::kTypical, Gates::kZero, Gates::kStrong, Gates::kMixed}) {
-    const GatedProblem p =
-        MakeGatedProblem(Shape(DType::kFloat32, 2, 1, 16, 16), {{75, 5, 0}}, gates, 900);
-    const ref::GatedHead head = HeadOf(p, 0, 1);
-    const ref::GatedResult recurrent = ref::GatedRecurrent(head);
-    for (const ref::GatedResult& other :
-         {ref::GatedParallel(head), ref::GatedChunkwise(head, 16, 5)}) {
-      EXPECT_LT(Distance(other.out, recurrent.out), 1e-11);
-      EXPECT_LT(Distance(other.state, recurrent.state), 1e-11);
+  for (const GatedKind& kind : AllGatedKinds()) {
+    for (const Gates gates :
+         {Gates::kTypical, Gates::kZero, Gates::kStrong, Gates::kMixed, Gates::kUnbounded}) {
+      SCOPED_TRACE(testing::Message() << kind.name << ", gates " << static_cast<int>(gates));
+      const GatedProblem p =
+          MakeGatedProblem(Shape(DType::kFloat32, 4, 4, 16, 16), {{40, 5, 0}}, gates, 900, kind);
+      const ref::GatedHead head = HeadOf(p, 0, 1);
+      const ref::GatedResult recurrent = ref::GatedRecurrent(head);
+      for (const ref::GatedResult& other :
+           {ref::GatedParallel(head), ref::GatedChunkwise(head, 16, 5)}) {
+        EXPECT_LT(Distance(other.out, recurrent.out), 1e-11);
+        EXPECT_LT(Distance(other.state, recurrent.state), 1e-11);
+      }
     }
   }
 }
@@ -108,12 +112,16 @@ struct Row {
   bool wide;
   int32_t first_row;
   Tolerance float32 = kFloat32Tolerance;
-  Tolerance bfloat16 = kBFloat16Tolerance;
+  GatedKind kind = {};
 };
+
+constexpr GatedKind kExclusive = {
+    .name = "exclusive", .read = ReadKind::kExclusive, .input_scale = true, .bonus = true};
+constexpr GatedKind kValueGate = {.name = "value gate", .value_gate = true};
 
 std::vector<Row> Table() {
   constexpr Gates kTypical = Gates::kTypical;
-  return {
+  std::vector<Row> table = {
       // Lengths.
       {1, 1, 16, 16, {{1, 0, 0}}, kTypical, false, 0},
       {2, 1, 16, 48, {{63, 0, 0}}, kTypical, true, 0},
@@ -146,7 +154,20 @@ std::vector<Row> Table() {
       {2, 1, 32, 64, {{150, 20, 0}}, Gates::kStrong, true, 0, kStrongTolerance},
       {2, 2, 64, 48, {{200, 0, 0}, {64, 0, 0}}, Gates::kMixed, true, 0, kStrongTolerance},
       {1, 1, 128, 128, {{129, 1, 0}}, Gates::kMixed, false, 2, kStrongTolerance},
+      {1, 1, 144, 80, {{129, 1, 0}}, Gates::kUnbounded, true, 2},
+      {1, 1, 144, 80, {{129, 1, 0}}, Gates::kUnbounded, true, 2, kFloat32Tolerance, kExclusive},
+      // Large heads, and grouped queries, of other kinds.
+      {1, 1, 512, 528, {{66, 0, 0}}, kTypical, true, 0, kFloat32Tolerance, kExclusive},
+      {1, 1, 512, 528, {{66, 0, 0}}, kTypical, true, 0, kFloat32Tolerance, kValueGate},
+      {6, 2, 80, 48, {{70, 60, 0}}, kTypical, false, 1, kFloat32Tolerance, kExclusive},
+      {6, 2, 80, 48, {{70, 60, 0}}, kTypical, false, 1, kFloat32Tolerance, kValueGate},
   };
+  for (const GatedKind& kind : AllGatedKinds()) {
+    const std::vector<TokenRun> runs = {{90, 50, 0}, {1, 0, 0}, {9, 0, 0}};
+    table.push_back({4, 4, 48, 64, runs, kTypical, true, 3, kFloat32Tolerance, kind});
+    table.push_back({4, 4, 80, 16, runs, Gates::kUnbounded, false, 0, kFloat32Tolerance, kind});
+  }
+  return table;
 }
 
 TEST_P(GatedChunkTest, AgreesWithTheOracle) {
@@ -156,14 +177,15 @@ TEST_P(GatedChunkTest, AgreesWithTheOracle) {
       SCOPED_TRACE(testing::Message()
                    << DTypeName(dtype) << " H=" << row.heads << "/" << row.kv_heads
                    << " K=" << row.key_dim << " V=" << row.value_dim << " first length "
-                   << row.runs[0].length << " gates " << static_cast<int>(row.gates));
+                   << row.runs[0].length << " " << row.kind.name << ", gates "
+                   << static_cast<int>(row.gates));
       GatedProblem p =
           MakeGatedProblem(Shape(dtype, row.heads, row.kv_heads, row.key_dim, row.value_dim),
-                           row.runs, row.gates, ++seed);
+                           row.runs, row.gates, ++seed, row.kind);
       p.wide = row.wide;
       p.first_row = row.first_row;
       ExpectAgreesWithOracle(p, RunGatedChunk(device(), p),
-                             dtype == DType::kFloat32 ? row.float32 : row.bfloat16);
+                             dtype == DType::kFloat32 ? row.float32 : kBFloat16Tolerance);
     }
   }
 }
@@ -205,26 +227,35 @@ TEST_P(GatedChunkTest, IsTheParallelFormInTheOracleTolerance) {
   }
 }
 
+// Every sequence alone gives what it gave in its batch.
+void ExpectSequencesAlone(Device& device, const GatedProblem& p) {
+  const GatedOutcome all = RunGatedChunk(device, p);
+  const int64_t out_cols = int64_t{p.shape.heads} * p.shape.value_dim;
+  const int64_t state_size = p.shape.StateSize();
+  int64_t token = 0;
+  for (size_t run = 0; run < p.runs.size(); ++run) {
+    const TokenRun tokens = p.runs[run];
+    const GatedOutcome alone =
+        RunGatedChunk(device, PartOf(p, run, 0, tokens.length, p.State(tokens.slot)));
+    EXPECT_TRUE(SameBits(alone.out, Part(all.out, token * out_cols, tokens.length * out_cols)))
+        << run;
+    EXPECT_TRUE(SameBits(alone.states, Part(all.states, tokens.slot * state_size, state_size)))
+        << run;
+    token += tokens.length;
+  }
+}
+
 TEST_P(GatedChunkTest, ASequenceDoesNotDependOnItsBatchNorOnItsSlot) {
-  for (const DType dtype : ActivationTypes()) {
-    GatedProblem p = MakeGatedProblem(Shape(dtype, 4, 2, 48, 80),
-                                      {{5, 0, 0}, {130, 37, 0}, {64, 64, 0}, {1, 9, 0}, {65, 0, 0}},
-                                      Gates::kTypical, 1080);
-    p.first_row = 2;
-    p.wide = true;
-    const GatedOutcome all = RunGatedChunk(device(), p);
-    const int64_t out_cols = int64_t{p.shape.heads} * p.shape.value_dim;
-    const int64_t state_size = p.shape.StateSize();
-    int64_t token = 0;
-    for (size_t run = 0; run < p.runs.size(); ++run) {
-      const TokenRun tokens = p.runs[run];
-      const GatedOutcome alone =
-          RunGatedChunk(device(), PartOf(p, run, 0, tokens.length, p.State(tokens.slot)));
-      EXPECT_TRUE(SameBits(alone.out, Part(all.out, token * out_cols, tokens.length * out_cols)))
-          << run;
-      EXPECT_TRUE(SameBits(alone.states, Part(all.states, tokens.slot * state_size, state_size)))
-          << run;
-      token += tokens.length;
+  for (const GatedKind& kind : AllGatedKinds()) {
+    for (const DType dtype : ActivationTypes()) {
+      SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " " << kind.name);
+      const int32_t kv_heads = kind.shared_keys == 1 ? 2 : 4;
+      GatedProblem p = MakeGatedProblem(Shape(dtype, 4, kv_heads, 48, 80),
+                                        {{5, 0, 0}, {70, 37, 0}, {64, 64, 0}, {1, 9, 0}},
+                                        Gates::kTypical, 1080, kind);
+      p.first_row = 2;
+      p.wide = true;
+      ExpectSequencesAlone(device(), p);
     }
   }
 }
@@ -240,6 +271,17 @@ GatedOutcome RunInParts(Device& device, const GatedProblem& p, const std::vector
     begin = end;
   }
   return parts;
+}
+
+void ExpectSameBitsInParts(Device& device, const GatedProblem& p,
+                           const std::vector<std::vector<int64_t>>& splits) {
+  const GatedOutcome whole = RunGatedChunk(device, p);
+  for (const std::vector<int64_t>& ends : splits) {
+    const GatedOutcome parts = RunInParts(device, p, ends);
+    EXPECT_TRUE(SameBits(parts.out, whole.out));
+    EXPECT_TRUE(
+        SameBits(parts.states, Part(whole.states, p.shape.StateSize(), p.shape.StateSize())));
+  }
 }
 
 TEST_P(GatedChunkTest, ASplitOnTheGridChangesNoBit) {
@@ -261,15 +303,20 @@ TEST_P(GatedChunkTest, ASplitOnTheGridChangesNoBit) {
           Shape(dtype, shape.heads, shape.kv_heads, shape.key_dim, shape.value_dim),
           {{200, 101, 0}}, shape.gates, 1090);
       p.wide = true;
-      const GatedOutcome whole = RunGatedChunk(device(), p);
-      const std::vector<std::vector<int64_t>> splits = {
-          {27, 200}, {91, 200}, {27, 91, 155, 200}, {155, 200}};
-      for (const std::vector<int64_t>& ends : splits) {
-        const GatedOutcome parts = RunInParts(device(), p, ends);
-        EXPECT_TRUE(SameBits(parts.out, whole.out));
-        EXPECT_TRUE(
-            SameBits(parts.states, Part(whole.states, p.shape.StateSize(), p.shape.StateSize())));
-      }
+      ExpectSameBitsInParts(device(), p, {{27, 200}, {91, 200}, {27, 91, 155, 200}, {155, 200}});
+    }
+  }
+}
+
+TEST_P(GatedChunkTest, ASplitChangesNoBitOfAnyKind) {
+  for (const GatedKind& kind : AllGatedKinds()) {
+    for (const DType dtype : ActivationTypes()) {
+      SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " " << kind.name);
+      const GatedProblem p =
+          MakeGatedProblem(Shape(dtype, 4, 4, 48, 48), {{110, 50, 0}}, Gates::kMixed, 1095, kind);
+      ExpectSameBitsInParts(device(), p, {{14, 78, 110}, {78, 110}});
+      // Walked token by token, there is no grid.
+      if (kind.value_gate) ExpectSameBitsInParts(device(), p, {{1, 34, 99, 110}});
     }
   }
 }
@@ -281,12 +328,15 @@ TEST_P(GatedChunkTest, TakesNoSegments) {
 }
 
 TEST(GatedChunkThreads, GiveTheSameBits) {
-  const GatedProblem p = MakeGatedProblem(Shape(DType::kFloat32, 3, 3, 64, 112),
-                                          {{70, 9, 0}, {130, 0, 0}}, Gates::kTypical, 1110);
-  const GatedOutcome one = RunGatedChunk(*CreateCpuDevice(1), p);
-  const GatedOutcome two = RunGatedChunk(*CreateCpuDevice(2), p);
-  EXPECT_TRUE(SameBits(one.out, two.out));
-  EXPECT_TRUE(SameBits(one.states, two.states));
+  for (const GatedKind& kind : {GatedKind{}, kExclusive, kValueGate}) {
+    SCOPED_TRACE(kind.name);
+    const GatedProblem p = MakeGatedProblem(Shape(DType::kFloat32, 3, 3, 64, 112),
+                                            {{70, 9, 0}, {130, 0, 0}}, Gates::kTypical, 1110, kind);
+    const GatedOutcome one = RunGatedChunk(*CreateCpuDevice(1), p);
+    const GatedOutcome four = RunGatedChunk(*CreateCpuDevice(4), p);
+    EXPECT_TRUE(SameBits(one.out, four.out));
+    EXPECT_TRUE(SameBits(one.states, four.states));
+  }
 }
 
 using GatedChunkDeathTest = GatedChunkTest;

@@ -31,12 +31,22 @@ float RandomGate(Gates gates, Random& random) {
       constexpr float kChoices[] = {0, -1e-4F, -0.03F, -1, -16};
       return kChoices[random.Below(5)];
     }
+    case Gates::kUnbounded: {
+      constexpr float kChoices[] = {0, -1e-3F, -50, -1e4F, -INFINITY};
+      return kChoices[random.Below(5)];
+    }
   }
   return std::nanf("");
 }
 
-int64_t QueryCols(const GatedShape& s) { return int64_t{s.heads} * s.key_dim; }
-int64_t KeyCols(const GatedShape& s) { return int64_t{s.kv_heads} * s.key_dim; }
+std::vector<float> RandomGates(int64_t count, Gates gates, Random& random) {
+  std::vector<float> values(count);
+  for (float& gate : values) gate = RandomGate(gates, random);
+  return values;
+}
+
+int64_t QueryCols(const GatedShape& s) { return int64_t{s.QueryHeads()} * s.key_dim; }
+int64_t KeyCols(const GatedShape& s) { return int64_t{s.KeyHeads()} * s.key_dim; }
 int64_t ValueCols(const GatedShape& s) { return int64_t{s.kv_heads} * s.value_dim; }
 int64_t OutCols(const GatedShape& s) { return int64_t{s.heads} * s.value_dim; }
 
@@ -45,6 +55,34 @@ std::vector<float> WithRowsBefore(const std::vector<float>& dense, int64_t rows,
   std::vector<float> all(rows * cols, kPoisonNumber);
   all.insert(all.end(), dense.begin(), dense.end());
   return all;
+}
+
+// An op wants an address of what its shape says that there is, even of no rows.
+std::vector<float> KeyGates(const GatedProblem& p) {
+  std::vector<float> gates = WithRowsBefore(p.log_decay, p.first_row, p.shape.GateCols());
+  if (gates.empty() && p.shape.gate != GateKind::kNone) gates.push_back(kPoisonNumber);
+  return gates;
+}
+
+// Empty if there is none.
+std::vector<float> RowsBefore(const GatedProblem& p, const std::vector<float>& dense,
+                              int64_t cols) {
+  return dense.empty() ? dense : WithRowsBefore(dense, p.first_row, cols);
+}
+
+float LogDecay(const GatedProblem& p, int64_t token, int64_t kv_head, int64_t channel) {
+  const int64_t head = token * p.shape.kv_heads + kv_head;
+  switch (p.shape.gate) {
+    case GateKind::kNone:
+      return 0;
+    case GateKind::kConstant:
+      return p.log_decay[kv_head];
+    case GateKind::kScalar:
+      return p.log_decay[head];
+    case GateKind::kVector:
+      return p.log_decay[head * p.shape.key_dim + channel];
+  }
+  return std::nanf("");
 }
 
 // q, k and v side by side.
@@ -80,7 +118,10 @@ class GatedMemory {
         q_(device, WithRowsBefore(p.q, p.first_row, QueryCols(p.shape)), p.shape.dtype),
         k_(device, WithRowsBefore(p.k, p.first_row, KeyCols(p.shape)), p.shape.dtype),
         v_(device, WithRowsBefore(p.v, p.first_row, ValueCols(p.shape)), p.shape.dtype),
-        log_decay_(device, WithRowsBefore(p.log_decay, p.first_row, KeyCols(p.shape))),
+        log_decay_(device, KeyGates(p)),
+        value_log_decay_(device, RowsBefore(p, p.value_log_decay, ValueCols(p.shape))),
+        input_scale_(device, RowsBefore(p, p.input_scale, p.shape.kv_heads)),
+        bonus_(device, p.bonus),
         states_(device, Spread(p.states, p.shape.StateSize(), SlotStride())),
         out_(device, (p.first_row + p.Tokens()) * OutCols(p.shape) * DTypeBytes(p.shape.dtype)) {}
 
@@ -95,6 +136,9 @@ class GatedMemory {
                               .k_stride = KeyCols(shape_),
                               .v_stride = ValueCols(shape_),
                               .log_decay = log_decay_.as<float>(),
+                              .value_log_decay = value_log_decay_.as<float>(),
+                              .input_scale = input_scale_.as<float>(),
+                              .bonus = bonus_.as<float>(),
                               .states = states_.as<float>(),
                               .slot_stride = SlotStride(),
                               .out = out_.data()};
@@ -126,6 +170,9 @@ class GatedMemory {
   const Input k_;
   const Input v_;
   const Input log_decay_;
+  const Input value_log_decay_;
+  const Input input_scale_;
+  const Input bonus_;
   const Output states_;
   const Output out_;
 };
@@ -142,19 +189,57 @@ std::vector<float> GatedProblem::State(int32_t slot) const {
   return Part(states, slot * shape.StateSize(), shape.StateSize());
 }
 
+std::vector<GatedKind> AllGatedKinds() {
+  constexpr ReadKind kExclusive = ReadKind::kExclusive;
+  return {
+      {.name = "vector"},
+      {.name = "none", .gate = GateKind::kNone},
+      {.name = "constant", .gate = GateKind::kConstant},
+      {.name = "scalar", .gate = GateKind::kScalar},
+      {.name = "scaled", .input_scale = true},
+      {.name = "shared keys", .gate = GateKind::kScalar, .shared_keys = 2, .input_scale = true},
+      {.name = "all keys shared", .shared_keys = 4},
+      {.name = "exclusive", .read = kExclusive},
+      {.name = "bonus", .read = kExclusive, .bonus = true},
+      {.name = "scaled bonus",
+       .gate = GateKind::kConstant,
+       .read = kExclusive,
+       .shared_keys = 2,
+       .input_scale = true,
+       .bonus = true},
+      {.name = "value gate", .gate = GateKind::kNone, .value_gate = true},
+      {.name = "two gates", .value_gate = true},
+      {.name = "everything",
+       .gate = GateKind::kScalar,
+       .value_gate = true,
+       .read = kExclusive,
+       .shared_keys = 4,
+       .input_scale = true,
+       .bonus = true},
+  };
+}
+
 GatedProblem MakeGatedProblem(const GatedShape& shape, const std::vector<TokenRun>& runs,
-                              Gates gates, uint64_t seed) {
+                              Gates gates, uint64_t seed, const GatedKind& kind) {
   Random random(seed);
   GatedProblem p = {.shape = shape, .runs = runs};
+  GatedShape& s = p.shape;
+  s.gate = kind.gate;
+  s.value_gate = kind.value_gate;
+  s.read = kind.read;
+  s.shared_keys = kind.shared_keys;
   p.slot_count = static_cast<int32_t>(runs.size()) + 1;
   for (size_t i = 0; i < runs.size(); ++i) p.runs[i].slot = static_cast<int32_t>(runs.size() - i);
   const int64_t tokens = p.Tokens();
-  p.q = random.Normals(tokens * QueryCols(shape), 1.0, shape.dtype);
-  p.k = random.Normals(tokens * KeyCols(shape), 1.0, shape.dtype);
-  p.v = random.Normals(tokens * ValueCols(shape), 1.0, shape.dtype);
-  p.log_decay.resize(tokens * KeyCols(shape));
-  for (float& gate : p.log_decay) gate = RandomGate(gates, random);
-  p.states = random.Normals(p.slot_count * shape.StateSize(), 2.0);
+  p.q = random.Normals(tokens * QueryCols(s), 1.0, s.dtype);
+  p.k = random.Normals(tokens * KeyCols(s), 1.0, s.dtype);
+  p.v = random.Normals(tokens * ValueCols(s), 1.0, s.dtype);
+  const bool is_constant = s.gate == GateKind::kConstant;
+  p.log_decay = RandomGates(is_constant ? s.kv_heads : tokens * s.GateCols(), gates, random);
+  p.states = random.Normals(p.slot_count * s.StateSize(), 2.0);
+  if (kind.value_gate) p.value_log_decay = RandomGates(tokens * ValueCols(s), gates, random);
+  if (kind.input_scale) p.input_scale = random.Normals(tokens * s.kv_heads);
+  if (kind.bonus) p.bonus = random.Normals(int64_t{s.kv_heads} * s.key_dim);
   return p;
 }
 
@@ -163,8 +248,9 @@ GatedProblem PartOf(const GatedProblem& problem, size_t run, int64_t begin, int6
   int64_t token = begin;
   for (size_t i = 0; i < run; ++i) token += problem.runs[i].length;
   const auto rows = [&](const std::vector<float>& all, int64_t cols) {
-    return Part(all, token * cols, count * cols);
+    return all.empty() ? all : Part(all, token * cols, count * cols);
   };
+  const bool is_constant = problem.shape.gate == GateKind::kConstant;
   const auto position = static_cast<int32_t>(problem.runs[run].position + begin);
   return {.shape = problem.shape,
           .runs = {{static_cast<int32_t>(count), position, 0}},
@@ -174,8 +260,12 @@ GatedProblem PartOf(const GatedProblem& problem, size_t run, int64_t begin, int6
           .q = rows(problem.q, QueryCols(problem.shape)),
           .k = rows(problem.k, KeyCols(problem.shape)),
           .v = rows(problem.v, ValueCols(problem.shape)),
-          .log_decay = rows(problem.log_decay, KeyCols(problem.shape)),
-          .states = state};
+          .log_decay =
+              is_constant ? problem.log_decay : rows(problem.log_decay, problem.shape.GateCols()),
+          .states = state,
+          .value_log_decay = rows(problem.value_log_decay, ValueCols(problem.shape)),
+          .input_scale = rows(problem.input_scale, problem.shape.kv_heads),
+          .bonus = problem.bonus};
 }
 
 GatedOutcome RunGatedChunk(Device& device, const GatedProblem& problem) {
@@ -235,15 +325,35 @@ ref::GatedHead HeadOf(const GatedProblem& problem, size_t run, int32_t head) {
   };
   const int64_t head_size = int64_t{s.key_dim} * s.value_dim;
   const std::vector<float> state = Part(problem.State(tokens.slot), kv_head * head_size, head_size);
-  return {.tokens = tokens.length,
-          .key_dim = s.key_dim,
-          .value_dim = s.value_dim,
-          .scale = s.scale,
-          .q = columns(problem.q, QueryCols(s), head, s.key_dim),
-          .k = columns(problem.k, KeyCols(s), kv_head, s.key_dim),
-          .v = columns(problem.v, ValueCols(s), kv_head, s.value_dim),
-          .log_decay = columns(problem.log_decay, KeyCols(s), kv_head, s.key_dim),
-          .state = {state.begin(), state.end()}};
+  ref::GatedHead of = {
+      .tokens = tokens.length,
+      .key_dim = s.key_dim,
+      .value_dim = s.value_dim,
+      .scale = s.scale,
+      .q = columns(problem.q, QueryCols(s), head / s.shared_keys, s.key_dim),
+      .k = columns(problem.k, KeyCols(s), kv_head / s.shared_keys, s.key_dim),
+      .v = columns(problem.v, ValueCols(s), kv_head, s.value_dim),
+      .log_decay = std::vector<double>(tokens.length * s.key_dim),
+      .state = {state.begin(), state.end()},
+      .value_log_decay = std::vector<double>(tokens.length * s.value_dim),
+      .input_scale = std::vector<double>(tokens.length, 1),
+      .exclusive = s.read == ReadKind::kExclusive,
+      .bonus = std::vector<double>(s.key_dim),
+  };
+  for (int64_t i = 0; i < tokens.length * s.key_dim; ++i) {
+    of.log_decay[i] = LogDecay(problem, token + i / s.key_dim, kv_head, i % s.key_dim);
+  }
+  if (s.value_gate) {
+    of.value_log_decay = columns(problem.value_log_decay, ValueCols(s), kv_head, s.value_dim);
+  }
+  if (!problem.input_scale.empty()) {
+    of.input_scale = columns(problem.input_scale, s.kv_heads, kv_head, 1);
+  }
+  if (!problem.bonus.empty()) {
+    const std::vector<float> bonus = Part(problem.bonus, int64_t{kv_head} * s.key_dim, s.key_dim);
+    of.bonus.assign(bonus.begin(), bonus.end());
+  }
+  return of;
 }
 
 void ExpectAgreesWithOracle(const GatedProblem& problem, const GatedOutcome& got,

@@ -13,11 +13,27 @@
 namespace sluice {
 
 enum class Gates : uint8_t {
-  kTypical,  // logsigmoid(normal) / 16, as GLA makes them
-  kZero,     // nothing is forgotten
-  kStrong,   // exp(-16) a step in every channel
-  kMixed,    // from channel to channel and step to step: none, weak or exp(-16)
+  kTypical,    // logsigmoid(normal) / 16, as GLA makes them
+  kZero,       // nothing is forgotten
+  kStrong,     // exp(-16) a step in every channel
+  kMixed,      // from channel to channel and step to step: none, weak or exp(-16)
+  kUnbounded,  // the same, down to a decay of 0
 };
+
+// What a problem has of what the op can do. `shape` of MakeGatedProblem says the sizes.
+struct GatedKind {
+  const char* name = "vector";
+  GateKind gate = GateKind::kVector;
+  bool value_gate = false;
+  ReadKind read = ReadKind::kInclusive;
+  int32_t shared_keys = 1;
+  bool input_scale = false;
+  bool bonus = false;
+};
+
+// Each of the features alone or as some model has it. For 4 state heads, and 4 heads where keys are
+// shared.
+std::vector<GatedKind> AllGatedKinds();
 
 struct GatedProblem {
   GatedShape shape;
@@ -26,11 +42,14 @@ struct GatedProblem {
   int32_t first_row = 0;  // rows before the runs, not to be touched
   bool wide = false;      // q, k and v are columns of one matrix
   // By token of the runs, without the rows before them.
-  std::vector<float> q;          // [tokens, H, K]
-  std::vector<float> k;          // [tokens, kv_heads, K]
-  std::vector<float> v;          // [tokens, kv_heads, V]
-  std::vector<float> log_decay;  // [tokens, kv_heads, K]
-  std::vector<float> states;     // [slot_count, StateSize]
+  std::vector<float> q;                // [tokens, H / shared_keys, K]
+  std::vector<float> k;                // [tokens, kv_heads / shared_keys, K]
+  std::vector<float> v;                // [tokens, kv_heads, V]
+  std::vector<float> log_decay;        // [tokens, GateCols], or [kv_heads] if constant
+  std::vector<float> states;           // [slot_count, StateSize]
+  std::vector<float> value_log_decay;  // [tokens, kv_heads, V], or empty
+  std::vector<float> input_scale;      // [tokens, kv_heads], or empty
+  std::vector<float> bonus;            // [kv_heads, K], or empty
 
   int64_t Tokens() const;
   std::vector<float> State(int32_t slot) const;
@@ -44,7 +63,7 @@ struct GatedOutcome {
 // Random operands, and a random state in every slot, of which the first is not used. Run i has slot
 // runs.size() - i.
 GatedProblem MakeGatedProblem(const GatedShape& shape, const std::vector<TokenRun>& runs,
-                              Gates gates, uint64_t seed);
+                              Gates gates, uint64_t seed, const GatedKind& kind = {});
 
 // `count` tokens of run `run` from its token `begin` on, as a problem with the one slot 0, which
 // holds `state`.

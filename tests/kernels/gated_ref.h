@@ -10,15 +10,19 @@
 namespace sluice::ref {
 
 struct GatedHead {
-  int64_t tokens;                 // T
-  int64_t key_dim;                // K
-  int64_t value_dim;              // V
-  double scale;                   // of q
-  std::vector<double> q;          // [T, K]
-  std::vector<double> k;          // [T, K]
-  std::vector<double> v;          // [T, V]
-  std::vector<double> log_decay;  // [T, K], each <= 0
-  std::vector<double> state;      // [K, V], before the first token
+  int64_t tokens;                       // T
+  int64_t key_dim;                      // K
+  int64_t value_dim;                    // V
+  double scale;                         // of q
+  std::vector<double> q;                // [T, K]
+  std::vector<double> k;                // [T, K]
+  std::vector<double> v;                // [T, V]
+  std::vector<double> log_decay;        // [T, K], each <= 0
+  std::vector<double> state;            // [K, V], before the first token
+  std::vector<double> value_log_decay;  // [T, V], each <= 0
+  std::vector<double> input_scale;      // [T]
+  bool exclusive = false;
+  std::vector<double> bonus;  // [K], if exclusive
 };
 
 struct GatedResult {
@@ -26,37 +30,55 @@ struct GatedResult {
   std::vector<double> state;  // [K, V], after the last token
 };
 
-// S_t = diag(exp(g_t)) S_{t-1} + k_t^T v_t;  o_t = scale * q_t S_t.
+// S_t = diag(exp(g_t)) S_{t-1} diag(exp(h_t)) + c_t k_t^T v_t
+// o_t = scale * q_t S_t, or scale * q_t (S_{t-1} + diag(u) c_t k_t^T v_t).
 inline GatedResult GatedRecurrent(const GatedHead& h) {
   GatedResult result = {std::vector<double>(h.tokens * h.value_dim), h.state};
+  std::vector<double> value_decay(h.value_dim);
   for (int64_t t = 0; t < h.tokens; ++t) {
+    for (int64_t d = 0; d < h.value_dim; ++d) {
+      value_decay[d] = std::exp(h.value_log_decay[t * h.value_dim + d]);
+    }
     for (int64_t c = 0; c < h.key_dim; ++c) {
       const double decay = std::exp(h.log_decay[t * h.key_dim + c]);
-      const double k = h.k[t * h.key_dim + c];
+      const double k = h.input_scale[t] * h.k[t * h.key_dim + c];
       const double q = h.scale * h.q[t * h.key_dim + c];
+      const double u = h.exclusive ? h.bonus[c] : 0;
       for (int64_t d = 0; d < h.value_dim; ++d) {
         double& s = result.state[c * h.value_dim + d];
-        s = decay * s + k * h.v[t * h.value_dim + d];
-        result.out[t * h.value_dim + d] += q * s;
+        const double input = k * h.v[t * h.value_dim + d];
+        const double before = s;
+        s = decay * value_decay[d] * s + input;
+        result.out[t * h.value_dim + d] += q * (h.exclusive ? before + u * input : s);
       }
     }
   }
   return result;
 }
 
-// Sum of the log gates of tokens [begin, end) in channel c.
-inline double DecayBetween(const GatedHead& h, int64_t begin, int64_t end, int64_t c) {
+// exp of the sum of the log gates of tokens [begin, end) in channel c of the key.
+inline double KeyDecay(const GatedHead& h, int64_t begin, int64_t end, int64_t c) {
   double sum = 0;
   for (int64_t t = begin; t < end; ++t) sum += h.log_decay[t * h.key_dim + c];
-  return sum;
+  return std::exp(sum);
 }
 
-// sum_c q_ic k_jc exp(g_{j+1} + ... + g_i): what output i takes of value j <= i.
+// The same in column d of the value.
+inline double ValueDecay(const GatedHead& h, int64_t begin, int64_t end, int64_t d) {
+  double sum = 0;
+  for (int64_t t = begin; t < end; ++t) sum += h.value_log_decay[t * h.value_dim + d];
+  return std::exp(sum);
+}
+
+// The token after the last one whose gate is in what output i reads.
+inline int64_t ReadEnd(const GatedHead& h, int64_t i) { return h.exclusive ? i : i + 1; }
+
+// sum_c q_ic c_j k_jc exp(g_{j+1} + ...): what output i takes of value j <= i.
 inline double GatedScore(const GatedHead& h, int64_t i, int64_t j) {
   double score = 0;
   for (int64_t c = 0; c < h.key_dim; ++c) {
-    score += h.q[i * h.key_dim + c] * h.k[j * h.key_dim + c] *
-             std::exp(DecayBetween(h, j + 1, i + 1, c));
+    const double weight = h.exclusive && i == j ? h.bonus[c] : KeyDecay(h, j + 1, ReadEnd(h, i), c);
+    score += h.q[i * h.key_dim + c] * h.input_scale[j] * h.k[j * h.key_dim + c] * weight;
   }
   return score;
 }
@@ -68,22 +90,29 @@ inline void GatedChunk(const GatedHead& h, int64_t begin, int64_t end, GatedResu
   for (int64_t i = begin; i < end; ++i) {
     double* out = &result->out[i * h.value_dim];
     for (int64_t c = 0; c < h.key_dim; ++c) {
-      const double q = h.q[i * h.key_dim + c] * std::exp(DecayBetween(h, begin, i + 1, c));
+      const double q = h.q[i * h.key_dim + c] * KeyDecay(h, begin, ReadEnd(h, i), c);
       for (int64_t d = 0; d < h.value_dim; ++d) out[d] += q * before[c * h.value_dim + d];
     }
+    for (int64_t d = 0; d < h.value_dim; ++d) out[d] *= ValueDecay(h, begin, ReadEnd(h, i), d);
     for (int64_t j = begin; j <= i; ++j) {
       const double score = GatedScore(h, i, j);
-      for (int64_t d = 0; d < h.value_dim; ++d) out[d] += score * h.v[j * h.value_dim + d];
+      for (int64_t d = 0; d < h.value_dim; ++d) {
+        out[d] += score * ValueDecay(h, j + 1, ReadEnd(h, i), d) * h.v[j * h.value_dim + d];
+      }
     }
     for (int64_t d = 0; d < h.value_dim; ++d) out[d] *= h.scale;
   }
   for (int64_t c = 0; c < h.key_dim; ++c) {
-    const double decay = std::exp(DecayBetween(h, begin, end, c));
+    const double decay = KeyDecay(h, begin, end, c);
     double* state = &result->state[c * h.value_dim];
-    for (int64_t d = 0; d < h.value_dim; ++d) state[d] = decay * before[c * h.value_dim + d];
+    for (int64_t d = 0; d < h.value_dim; ++d) {
+      state[d] = decay * ValueDecay(h, begin, end, d) * before[c * h.value_dim + d];
+    }
     for (int64_t j = begin; j < end; ++j) {
-      const double k = h.k[j * h.key_dim + c] * std::exp(DecayBetween(h, j + 1, end, c));
-      for (int64_t d = 0; d < h.value_dim; ++d) state[d] += k * h.v[j * h.value_dim + d];
+      const double k = h.input_scale[j] * h.k[j * h.key_dim + c] * KeyDecay(h, j + 1, end, c);
+      for (int64_t d = 0; d < h.value_dim; ++d) {
+        state[d] += k * ValueDecay(h, j + 1, end, d) * h.v[j * h.value_dim + d];
+      }
     }
   }
 }

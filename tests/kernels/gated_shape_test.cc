@@ -9,6 +9,7 @@ namespace sluice {
 namespace {
 
 constexpr GatedShape kGood = {DType::kFloat32, 4, 2, 32, 48, 1};
+constexpr float kNumber = 0;
 
 // Of the good shape, at the lowest strides allowed.
 GatedOperands GoodOperands() {
@@ -16,26 +17,81 @@ GatedOperands GoodOperands() {
   operands.q_stride = 4 * 32;
   operands.k_stride = 2 * 32;
   operands.v_stride = 2 * 48;
+  operands.log_decay = &kNumber;
   operands.slot_stride = 2 * 32 * 48;
   return operands;
 }
 
 TEST(GatedShapeDeathTest, TakesTheLimitsAndNothingBeyond) {
   CheckGatedShape(kGood);
-  CheckGatedShape({DType::kFloat32, 256, 256, 16, 512, 1});
+  CheckGatedShape({DType::kFloat32, 256, 256, 16, 528, 1});
   CheckGatedShape({DType::kBFloat16, 1, 1, 512, 16, 1});
   const std::vector<GatedShape> bad = {
       {DType::kFloat32, 0, 1, 16, 16, 1},  {DType::kFloat32, 257, 257, 16, 16, 1},
       {DType::kFloat32, 2, 0, 16, 16, 1},  {DType::kFloat32, 3, 2, 16, 16, 1},
       {DType::kFloat32, 2, 2, 8, 16, 1},   {DType::kFloat32, 2, 2, 24, 16, 1},
       {DType::kFloat32, 2, 2, 528, 16, 1}, {DType::kFloat32, 2, 2, 16, 8, 1},
-      {DType::kFloat32, 2, 2, 16, 40, 1},  {DType::kFloat32, 2, 2, 16, 528, 1},
+      {DType::kFloat32, 2, 2, 16, 40, 1},  {DType::kFloat32, 2, 2, 16, 544, 1},
       {DType::kFloat16, 2, 2, 16, 16, 1},
   };
   for (const GatedShape& shape : bad) {
     EXPECT_DEATH(CheckGatedShape(shape), kCheckFailed)
         << shape.heads << " " << shape.kv_heads << " " << shape.key_dim << " " << shape.value_dim;
   }
+}
+
+GatedShape Sharing(int32_t heads, int32_t kv_heads, int32_t shared_keys) {
+  GatedShape shape = kGood;
+  shape.heads = heads;
+  shape.kv_heads = kv_heads;
+  shape.shared_keys = shared_keys;
+  return shape;
+}
+
+TEST(GatedShapeDeathTest, SharesKeysAmongWholeGroupsOfHeads) {
+  CheckGatedShape(Sharing(6, 6, 3));
+  CheckGatedShape(Sharing(64, 64, 64));
+  EXPECT_DEATH(CheckGatedShape(Sharing(6, 6, 4)), kCheckFailed);
+  EXPECT_DEATH(CheckGatedShape(Sharing(6, 6, 0)), kCheckFailed);
+  EXPECT_DEATH(CheckGatedShape(Sharing(6, 3, 3)), kCheckFailed);  // grouped queries as well
+}
+
+TEST(GatedShapeDeathTest, RowsAreAsWideAsTheHeadsThatShareThem) {
+  GatedOperands operands = GoodOperands();
+  operands.q_stride = operands.k_stride = 2 * 32;
+  operands.v_stride = 6 * 48;
+  operands.slot_stride = 6 * 32 * 48;
+  CheckGatedOperands(Sharing(6, 6, 3), operands);
+  EXPECT_DEATH(CheckGatedOperands(Sharing(6, 6, 2), operands), kCheckFailed);
+}
+
+TEST(GatedShapeDeathTest, TakesTheOperandsOfItsKindAndNoOthers) {
+  const auto check = [](GateKind gate, bool value_gate, ReadKind read,
+                        const GatedOperands& operands) {
+    GatedShape shape = kGood;
+    shape.gate = gate;
+    shape.value_gate = value_gate;
+    shape.read = read;
+    CheckGatedOperands(shape, operands);
+  };
+  constexpr ReadKind kInclusive = ReadKind::kInclusive;
+  GatedOperands operands = GoodOperands();
+  operands.input_scale = &kNumber;  // goes with everything
+  for (const GateKind gate : {GateKind::kConstant, GateKind::kScalar, GateKind::kVector}) {
+    check(gate, false, kInclusive, operands);
+  }
+  EXPECT_DEATH(check(GateKind::kNone, false, kInclusive, operands), kCheckFailed);
+  EXPECT_DEATH(check(GateKind::kVector, true, kInclusive, operands), kCheckFailed);
+  operands.log_decay = nullptr;
+  check(GateKind::kNone, false, kInclusive, operands);
+  EXPECT_DEATH(check(GateKind::kConstant, false, kInclusive, operands), kCheckFailed);
+  operands.value_log_decay = &kNumber;
+  check(GateKind::kNone, true, kInclusive, operands);
+  EXPECT_DEATH(check(GateKind::kNone, false, kInclusive, operands), kCheckFailed);
+  check(GateKind::kNone, true, ReadKind::kExclusive, operands);
+  operands.bonus = &kNumber;
+  check(GateKind::kNone, true, ReadKind::kExclusive, operands);
+  EXPECT_DEATH(check(GateKind::kNone, true, kInclusive, operands), kCheckFailed);
 }
 
 TEST(GatedShapeDeathTest, TakesRowsAndSlotsThatDoNotOverlapAndAreAligned) {

@@ -37,13 +37,42 @@ TEST(GatedRef, FollowsTheRecurrenceByHand) {
                                .k = {3, -1},
                                .v = {1, 2, 4, 8},
                                .log_decay = {std::log(0.5), std::log(0.25)},
-                               .state = {8, 16}};
+                               .state = {8, 16},
+                               .value_log_decay = {0, 0, 0, 0},
+                               .input_scale = {1, 1},
+                               .bonus = {}};
   for (const ref::GatedResult& result :
        {ref::GatedRecurrent(head), ref::GatedParallel(head), ref::GatedChunkwise(head, 1, 0)}) {
     const std::vector<double> out = {14, 28, -45, -90};
     for (int i = 0; i < 4; ++i) EXPECT_NEAR(result.out[i], out[i], 1e-12);
     EXPECT_NEAR(result.state[0], -2.25, 1e-12);
     EXPECT_NEAR(result.state[1], -4.5, 1e-12);
+  }
+}
+
+TEST(GatedRef, ReadsExclusivelyWithBothGatesByHand) {
+  // The same with u = 5, c = 2 and 1, and values decayed by (1/2, 1) and (1, 1/2):
+  // out = 2 * 1 * ((8, 16) + 5 * 6 * (1, 2)), then 2 * 10 * ((8, 20) + 5 * -1 * (4, 8));
+  // the state goes (8/4 + 6, 16/2 + 12) = (8, 20), (8/4 - 4, 20/8 - 8).
+  const ref::GatedHead head = {.tokens = 2,
+                               .key_dim = 1,
+                               .value_dim = 2,
+                               .scale = 2,
+                               .q = {1, 10},
+                               .k = {3, -1},
+                               .v = {1, 2, 4, 8},
+                               .log_decay = {std::log(0.5), std::log(0.25)},
+                               .state = {8, 16},
+                               .value_log_decay = {std::log(0.5), 0, 0, std::log(0.5)},
+                               .input_scale = {2, 1},
+                               .exclusive = true,
+                               .bonus = {5}};
+  for (const ref::GatedResult& result :
+       {ref::GatedRecurrent(head), ref::GatedParallel(head), ref::GatedChunkwise(head, 1, 0)}) {
+    const std::vector<double> out = {76, 152, -240, -400};
+    for (int i = 0; i < 4; ++i) EXPECT_NEAR(result.out[i], out[i], 1e-12);
+    EXPECT_NEAR(result.state[0], -2, 1e-12);
+    EXPECT_NEAR(result.state[1], -5.5, 1e-12);
   }
 }
 
@@ -80,33 +109,57 @@ struct Row {
   int32_t value_dim;
   Gates gates;
   bool wide;
-  Tolerance float32 = kFloat32Tolerance;
+  GatedKind kind;
 };
 
-constexpr Row kTable[] = {
-    {1, 1, 1, 16, 16, Gates::kTypical, false},   {2, 2, 1, 16, 48, Gates::kTypical, true},
-    {3, 3, 3, 64, 128, Gates::kTypical, true},   {5, 4, 2, 48, 96, Gates::kMixed, true},
-    {2, 4, 4, 256, 512, Gates::kTypical, false}, {1, 1, 1, 512, 512, Gates::kTypical, true},
-    {4, 16, 4, 32, 16, Gates::kStrong, false},   {3, 16, 16, 80, 112, Gates::kTypical, true},
-    {65, 2, 1, 64, 64, Gates::kTypical, true},   {2, 5, 1, 16, 512, Gates::kZero, false},
-    {2, 6, 3, 512, 16, Gates::kTypical, true},   {1, 256, 256, 16, 16, Gates::kTypical, false},
-    {7, 8, 2, 128, 256, Gates::kMixed, false},   {2, 12, 6, 96, 48, Gates::kTypical, true},
-    {200, 1, 1, 16, 32, Gates::kTypical, false},
-};
+constexpr GatedKind kExclusive = {
+    .name = "exclusive", .read = ReadKind::kExclusive, .input_scale = true, .bonus = true};
+
+std::vector<Row> Table() {
+  constexpr Gates kTypical = Gates::kTypical;
+  std::vector<Row> table = {
+      {1, 1, 1, 16, 16, kTypical, false, {}},
+      {2, 2, 1, 16, 48, kTypical, true, {}},
+      {3, 3, 3, 64, 128, kTypical, true, {}},
+      {5, 4, 2, 48, 96, Gates::kMixed, true, {}},
+      {2, 4, 4, 256, 512, kTypical, false, {}},
+      {1, 1, 1, 512, 528, kTypical, true, {}},
+      {4, 16, 4, 32, 16, Gates::kStrong, false, {}},
+      {3, 16, 16, 80, 112, kTypical, true, {}},
+      {65, 2, 1, 64, 64, kTypical, true, {}},
+      {2, 5, 1, 16, 512, Gates::kZero, false, {}},
+      {2, 6, 3, 512, 16, kTypical, true, {}},
+      {1, 256, 256, 16, 16, kTypical, false, {}},
+      {7, 8, 2, 128, 256, Gates::kMixed, false, {}},
+      {2, 12, 6, 96, 48, kTypical, true, {}},
+      {200, 1, 1, 16, 32, kTypical, false, {}},
+      // More query heads than one pass over a state serves.
+      {2, 20, 2, 48, 80, kTypical, true, {}},
+      {2, 20, 2, 48, 80, kTypical, true, kExclusive},
+      {2, 2, 2, 512, 528, kTypical, false, kExclusive},
+  };
+  for (const GatedKind& kind : AllGatedKinds()) {
+    table.push_back({3, 4, 4, 80, 48, kTypical, true, kind});
+    table.push_back({2, 4, 4, 16, 112, Gates::kUnbounded, false, kind});
+    if (kind.shared_keys == 1) table.push_back({2, 8, 4, 32, 16, kTypical, true, kind});
+  }
+  return table;
+}
 
 TEST_P(GatedStepTest, AgreesWithTheOracle) {
   uint64_t seed = 800;
-  for (const Row& row : kTable) {
+  for (const Row& row : Table()) {
     for (const DType dtype : ActivationTypes()) {
       SCOPED_TRACE(testing::Message()
                    << DTypeName(dtype) << " B=" << row.rows << " H=" << row.heads << "/"
-                   << row.kv_heads << " K=" << row.key_dim << " V=" << row.value_dim);
+                   << row.kv_heads << " K=" << row.key_dim << " V=" << row.value_dim << " "
+                   << row.kind.name << ", gates " << static_cast<int>(row.gates));
       GatedProblem p =
           MakeGatedProblem(Shape(dtype, row.heads, row.kv_heads, row.key_dim, row.value_dim),
-                           Tokens(row.rows), row.gates, ++seed);
+                           Tokens(row.rows), row.gates, ++seed, row.kind);
       p.wide = row.wide;
       ExpectAgreesWithOracle(p, RunGatedStep(device(), p),
-                             dtype == DType::kFloat32 ? row.float32 : kBFloat16Tolerance);
+                             dtype == DType::kFloat32 ? kFloat32Tolerance : kBFloat16Tolerance);
     }
   }
 }
@@ -121,18 +174,22 @@ TEST_P(GatedStepTest, MultipliesByTheScale) {
 }
 
 TEST_P(GatedStepTest, ARowDoesNotDependOnItsBatchNorOnItsSlot) {
-  for (const DType dtype : ActivationTypes()) {
-    GatedProblem p = MakeGatedProblem(Shape(dtype, 4, 2, 48, 80), Tokens(33), Gates::kTypical, 840);
-    p.wide = true;
-    const GatedOutcome all = RunGatedStep(device(), p);
-    const int64_t out_cols = int64_t{p.shape.heads} * p.shape.value_dim;
-    for (const size_t row : {0, 16, 32}) {
-      const int32_t slot = p.runs[row].slot;
-      const GatedOutcome alone = RunGatedStep(device(), PartOf(p, row, 0, 1, p.State(slot)));
-      EXPECT_TRUE(SameBits(alone.out, Part(all.out, row * out_cols, out_cols))) << row;
-      EXPECT_TRUE(
-          SameBits(alone.states, Part(all.states, slot * p.shape.StateSize(), p.shape.StateSize())))
-          << row;
+  for (const GatedKind& kind : AllGatedKinds()) {
+    for (const DType dtype : ActivationTypes()) {
+      SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " " << kind.name);
+      const int32_t kv_heads = kind.shared_keys == 1 ? 2 : 4;
+      GatedProblem p = MakeGatedProblem(Shape(dtype, 4, kv_heads, 48, 80), Tokens(33),
+                                        Gates::kTypical, 840, kind);
+      p.wide = true;
+      const GatedOutcome all = RunGatedStep(device(), p);
+      const int64_t out_cols = int64_t{p.shape.heads} * p.shape.value_dim;
+      const int64_t state_size = p.shape.StateSize();
+      for (const size_t row : {0, 16, 32}) {
+        const int32_t slot = p.runs[row].slot;
+        const GatedOutcome alone = RunGatedStep(device(), PartOf(p, row, 0, 1, p.State(slot)));
+        EXPECT_TRUE(SameBits(alone.out, Part(all.out, row * out_cols, out_cols))) << row;
+        EXPECT_TRUE(SameBits(alone.states, Part(all.states, slot * state_size, state_size))) << row;
+      }
     }
   }
 }

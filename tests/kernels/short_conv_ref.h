@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/activation.h"
 #include "tests/kernels/activation_ref.h"
 
 namespace sluice::ref {
@@ -17,7 +18,7 @@ struct ShortConvResult {
 // bias: [channels] or empty.
 inline ShortConvResult ShortConv(const std::vector<float>& x, const std::vector<float>& window,
                                  const std::vector<float>& weight, const std::vector<float>& bias,
-                                 int64_t channels) {
+                                 int64_t channels, Activation act = Activation::kSilu) {
   const int64_t width = static_cast<int64_t>(weight.size()) / channels;
   const int64_t tokens = static_cast<int64_t>(x.size()) / channels;
   std::vector<float> past = window;  // every input from the oldest of the window on
@@ -29,7 +30,7 @@ inline ShortConvResult ShortConv(const std::vector<float>& x, const std::vector<
       for (int64_t j = 0; j < width; ++j) {
         sum += double{weight[c * width + j]} * past[(t + j) * channels + c];
       }
-      result.y.push_back(sum * Sigmoid(sum));
+      result.y.push_back(Activate(act, sum));
     }
   }
   result.window.assign(past.end() - (width - 1) * channels, past.end());

@@ -31,6 +31,7 @@ struct Problem {
   std::vector<float> weight;   // [channels, width]
   std::vector<float> bias;     // [channels] or empty
   std::vector<float> windows;  // [slot_count, width - 1, channels]
+  Activation act = Activation::kSilu;
 
   int64_t WindowSize() const { return (width - 1) * channels; }
   std::vector<float> Window(int32_t slot) const {
@@ -68,7 +69,8 @@ Result Convolve(Device& device, const Problem& p) {
                     .bias = bias.as<float>(),
                     .windows = windows.as<float>(),
                     .slot_stride = slot_stride,
-                    .y = y.data()});
+                    .y = y.data(),
+                    .act = p.act});
   const std::vector<float> written = windows.Read<float>();
   EXPECT_TRUE(AllPoison(Columns(written, p.WindowSize(), 24, slot_stride)))
       << "written between windows";
@@ -90,7 +92,7 @@ void ExpectAgrees(Device& device, const Problem& p) {
   for (const TokenRun& sequence : Sequences(p)) {
     const ref::ShortConvResult want =
         ref::ShortConv(Part(p.x, y.size(), sequence.length * p.channels), p.Window(sequence.slot),
-                       p.weight, p.bias, p.channels);
+                       p.weight, p.bias, p.channels, p.act);
     y.insert(y.end(), want.y.begin(), want.y.end());
     std::copy(want.window.begin(), want.window.end(),
               windows.begin() + sequence.slot * p.WindowSize());
@@ -140,6 +142,7 @@ TEST(ShortConvRef, ConvolvesByHand) {
   const ref::ShortConvResult result = ref::ShortConv({1, 2}, {10, 20}, {1, 2, 3}, {}, 1);
   EXPECT_NEAR(result.y[0], 53, 1e-12);
   EXPECT_NEAR(result.y[1], 28, 1e-9);
+  EXPECT_EQ(ref::ShortConv({-1}, {0}, {1, 2}, {}, 1, Activation::kNone).y[0], -2);
   EXPECT_EQ(result.window, std::vector<float>({1, 2}));
 }
 
@@ -159,7 +162,10 @@ TEST_P(ShortConvTest, AgreesWithTheOracle) {
     for (const DType dtype : ActivationTypes()) {
       SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " channels " << shape.channels
                                       << " width " << shape.width);
-      ExpectAgrees(device(), Make(shape, dtype, ++seed));
+      Problem p = Make(shape, dtype, ++seed);
+      ExpectAgrees(device(), p);
+      p.act = Activation::kNone;
+      ExpectAgrees(device(), p);
     }
   }
 }
@@ -225,6 +231,9 @@ TEST_P(ShortConvDeathTest, RefusesWhatBreaksALimit) {
   }
   EXPECT_DEATH(Convolve(device(), Make({12, 4, 0, true, 1, {}}, DType::kFloat32, 651)),
                kCheckFailed);
+  Problem gated = Make({8, 4, 0, true, 1, {}}, DType::kFloat32, 653);
+  gated.act = Activation::kRelu;
+  EXPECT_DEATH(Convolve(device(), gated), kCheckFailed);
   if (!is_cuda()) {
     EXPECT_DEATH(Convolve(device(), Make({8, 4, 0, true, 1, {}}, DType::kBFloat16, 652)),
                  kCheckFailed);

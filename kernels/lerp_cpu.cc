@@ -1,0 +1,51 @@
+#include "kernels/lerp.h"
+
+#include "kernels/check.h"
+#include "kernels/cpu_ops.h"
+#include "kernels/thread_pool.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/lerp_cpu.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sluice {
+namespace HWY_NAMESPACE {
+
+void LerpRow(const LerpArgs& args, int64_t row) {
+  const float* x = static_cast<const float*>(args.x) + row * args.x_stride;
+  const float* delta = static_cast<const float*>(args.delta) + row * args.dim;
+  const float* mix = static_cast<const float*>(args.mix);
+  if (mix != nullptr) mix += row * args.mix_stride;
+  float* y = static_cast<float*>(args.y) + row * args.y_stride;
+  ForVectors(args.dim, [&](auto d, int64_t i) HWY_ATTR {
+    auto amount = args.mu == nullptr ? hn::Zero(d) : hn::LoadU(d, args.mu + i);
+    if (mix != nullptr) amount = hn::Add(amount, hn::LoadU(d, mix + i));
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, delta + i), amount, hn::LoadU(d, x + i)), d, y + i);
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace sluice
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sluice {
+
+HWY_EXPORT(LerpRow);
+
+void LerpCpu(const LerpArgs& args, ThreadPool& pool) {
+  SLUICE_CHECK(args.dtype == DType::kFloat32);
+  SLUICE_CHECK(args.rows >= 0);
+  SLUICE_CHECK(args.dim > 0 && args.dim % 8 == 0);
+  SLUICE_CHECK(args.x_stride >= args.dim && args.y_stride >= args.dim);
+  SLUICE_CHECK(args.mix == nullptr || args.mix_stride >= args.dim);
+  pool.Ranges(args.rows, kElementGrain / args.dim, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) HWY_DYNAMIC_DISPATCH(LerpRow)(args, row);
+  });
+}
+
+}  // namespace sluice
+#endif  // HWY_ONCE

@@ -1,0 +1,133 @@
+#include "kernels/lerp.h"
+
+#include <cstdint>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/kernels/compare.h"
+#include "tests/kernels/devices.h"
+#include "tests/kernels/guarded_memory.h"
+#include "tests/kernels/lerp_ref.h"
+#include "tests/kernels/random_data.h"
+#include "tests/kernels/strided.h"
+
+namespace sluice {
+namespace {
+
+constexpr Tolerance kFloat32Tolerance = {1e-6, 5e-6};
+constexpr Tolerance kBFloat16Tolerance = {4e-3, 5e-3};  // rounding alone reaches 2^-8
+
+struct Problem {
+  DType dtype;
+  int32_t dim;
+  int32_t padding;           // between rows of x, mix and y; a multiple of 8
+  std::vector<float> x;      // [rows, dim]
+  std::vector<float> delta;  // [rows, dim]
+  std::vector<float> mu;     // [dim] or empty
+  std::vector<float> mix;    // [rows, dim] or empty
+};
+
+std::vector<float> Mixed(Device& device, const Problem& p) {
+  const int64_t stride = int64_t{p.dim} + p.padding;
+  const Input x(device, Spread(p.x, p.dim, stride), p.dtype);
+  const Input delta(device, p.delta, p.dtype);
+  const Input mu(device, p.mu);
+  const Input mix(device, Spread(p.mix, p.dim, stride + 8), p.dtype);
+  const std::vector<float> nothing(p.x.size(), kPoisonNumber);
+  const Output y(device, Spread(nothing, p.dim, stride + 16), p.dtype);
+  device.Lerp({.dtype = p.dtype,
+               .rows = static_cast<int32_t>(p.x.size() / static_cast<size_t>(p.dim)),
+               .dim = p.dim,
+               .x = x.data(),
+               .x_stride = stride,
+               .delta = delta.data(),
+               .mu = mu.as<float>(),
+               .mix = mix.data(),
+               .mix_stride = stride + 8,
+               .y = y.data(),
+               .y_stride = stride + 16});
+  const std::vector<float> written = y.Read(p.dtype);
+  EXPECT_TRUE(AllPoison(Columns(written, p.dim, p.padding + 16, stride + 16)))
+      << "written between rows";
+  return Columns(written, 0, p.dim, stride + 16);
+}
+
+Problem Make(DType dtype, int64_t rows, int32_t dim, bool mu, bool mix, uint64_t seed) {
+  Random random(seed);
+  Problem p = {.dtype = dtype,
+               .dim = dim,
+               .padding = rows % 2 == 0 ? 8 : 0,
+               .x = random.Normals(rows * dim, 1.0, dtype),
+               .delta = random.Normals(rows * dim, 1.5, dtype),
+               .mu = {},
+               .mix = {}};
+  if (mu) p.mu = random.Uniforms(dim, 0, 1);
+  if (mix) p.mix = random.Normals(rows * dim, 0.3, dtype);
+  return p;
+}
+
+class LerpTest : public DeviceTest {};
+INSTANTIATE_TEST_SUITE_P(Devices, LerpTest, testing::ValuesIn(DevicesUnderTest()), DeviceName);
+
+TEST(LerpRef, MixesByHand) {
+  EXPECT_EQ(ref::Lerp({1, 2}, {10, 20}, {0.5, 0.25}, {0, 1}, 2), std::vector<double>({6, 27}));
+  EXPECT_EQ(ref::Lerp({1, 2}, {10, 20}, {}, {}, 2), std::vector<double>({1, 2}));
+}
+
+TEST_P(LerpTest, MixesByHand) {
+  const Problem p = {.dtype = DType::kFloat32,
+                     .dim = 8,
+                     .padding = 0,
+                     .x = {1, 2, 3, 4, 5, 6, 7, 8},
+                     .delta = {8, 8, 8, 8, -8, -8, -8, 0},
+                     .mu = {0, 0.5, 1, 0.25, 0, 0.5, 1, 9},
+                     .mix = {0, 0, 0, 0.25, 1, 0.5, -1, 9}};
+  EXPECT_EQ(Mixed(device(), p), std::vector<float>({1, 6, 11, 8, -3, -2, 7, 8}));
+}
+
+TEST_P(LerpTest, AgreesWithTheOracle) {
+  uint64_t seed = 800;
+  for (const DType dtype : ActivationTypes()) {
+    for (const int32_t dim : {8, 24, 384, 2056}) {
+      for (const int64_t rows : {1, 2, 67}) {
+        for (const int variant : {0, 1, 2, 3}) {
+          SCOPED_TRACE(testing::Message()
+                       << DTypeName(dtype) << " " << rows << "x" << dim << " variant " << variant);
+          const Problem p = Make(dtype, rows, dim, variant % 2 == 1, variant >= 2, ++seed);
+          EXPECT_TRUE(Near(Mixed(device(), p), ref::Lerp(p.x, p.delta, p.mu, p.mix, p.dim),
+                           dtype == DType::kFloat32 ? kFloat32Tolerance : kBFloat16Tolerance));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(LerpTest, ARowDoesNotDependOnItsBatch) {
+  const Problem p = Make(ActivationTypes().back(), 33, 56, true, true, 850);
+  const std::vector<float> all = Mixed(device(), p);
+  for (const size_t row : {0, 13, 32}) {
+    Problem one = p;
+    one.x = Part(p.x, row * 56, 56);
+    one.delta = Part(p.delta, row * 56, 56);
+    one.mix = Part(p.mix, row * 56, 56);
+    EXPECT_TRUE(SameBits(Mixed(device(), one), Part(all, row * 56, 56))) << row;
+  }
+}
+
+TEST(LerpThreads, GiveTheSameBits) {
+  const Problem p = Make(DType::kFloat32, 67, 1000, true, true, 851);
+  EXPECT_TRUE(SameBits(Mixed(*CreateCpuDevice(1), p), Mixed(*CreateCpuDevice(2), p)));
+}
+
+using LerpDeathTest = LerpTest;
+INSTANTIATE_TEST_SUITE_P(Devices, LerpDeathTest, testing::ValuesIn(DevicesUnderTest()), DeviceName);
+
+TEST_P(LerpDeathTest, RefusesWhatBreaksALimit) {
+  EXPECT_DEATH(Mixed(device(), Make(DType::kFloat32, 1, 12, true, true, 852)), kCheckFailed);
+  if (!is_cuda()) {
+    EXPECT_DEATH(Mixed(device(), Make(DType::kBFloat16, 1, 8, true, true, 853)), kCheckFailed);
+  }
+}
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,197 @@
+#include "kernels/token_shift.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/kernels/compare.h"
+#include "tests/kernels/devices.h"
+#include "tests/kernels/guarded_memory.h"
+#include "tests/kernels/packed_rows.h"
+#include "tests/kernels/random_data.h"
+#include "tests/kernels/strided.h"
+#include "tests/kernels/token_shift_ref.h"
+
+namespace sluice {
+namespace {
+
+constexpr Tolerance kFloat32Tolerance = {1e-7, 1e-7};
+constexpr Tolerance kBFloat16Tolerance = {4e-3, 5e-3};  // rounding alone reaches 2^-8
+
+struct Problem {
+  DType dtype;
+  int64_t dim;
+  int64_t padding;             // between rows of x
+  std::vector<int32_t> slots;  // of the decode rows
+  std::vector<TokenRun> runs;  // the prefill segments
+  std::vector<float> x;        // [rows, dim]
+  std::vector<float> last;     // [slot count, dim]
+};
+
+struct Result {
+  std::vector<float> delta;
+  std::vector<float> last;
+};
+
+Result Shifted(Device& device, const Problem& p) {
+  const auto decode_rows = static_cast<int32_t>(p.slots.size());
+  const PackedRows packed = PackRuns(p.runs, decode_rows);
+  const Input slots(device, p.slots);
+  const Input segments(device, packed.segments);
+  const Input x(device, Spread(p.x, p.dim, p.dim + p.padding), p.dtype);
+  const int64_t slot_stride = p.dim + 20;
+  const Output last(device, Spread(p.last, p.dim, slot_stride));
+  const Output delta(device, static_cast<int64_t>(p.x.size()) * DTypeBytes(p.dtype));
+  device.TokenShift({.dtype = p.dtype,
+                     .dim = static_cast<int32_t>(p.dim),
+                     .decode_rows = decode_rows,
+                     .slots = slots.as<int32_t>(),
+                     .segment_count = static_cast<int32_t>(packed.segments.size()),
+                     .segments = segments.as<Segment>(),
+                     .rows = packed.rows,
+                     .x = x.data(),
+                     .x_stride = p.dim + p.padding,
+                     .last = last.as<float>(),
+                     .slot_stride = slot_stride,
+                     .delta = delta.data()});
+  const std::vector<float> written = last.Read<float>();
+  EXPECT_TRUE(AllPoison(Columns(written, p.dim, 20, slot_stride))) << "written between slots";
+  return {delta.Read(p.dtype), Columns(written, 0, p.dim, slot_stride)};
+}
+
+// Row ranges of the problem's sequences, decode rows first.
+std::vector<TokenRun> Sequences(const Problem& p) {
+  std::vector<TokenRun> sequences;
+  for (const int32_t slot : p.slots) sequences.push_back({1, 0, slot});
+  sequences.insert(sequences.end(), p.runs.begin(), p.runs.end());
+  return sequences;
+}
+
+void ExpectAgrees(Device& device, const Problem& p) {
+  const Result got = Shifted(device, p);
+  std::vector<double> delta;
+  std::vector<float> last = p.last;
+  for (const TokenRun& sequence : Sequences(p)) {
+    const ref::TokenShiftResult want =
+        ref::TokenShift(Part(p.x, delta.size(), sequence.length * p.dim),
+                        Part(p.last, sequence.slot * p.dim, p.dim));
+    delta.insert(delta.end(), want.delta.begin(), want.delta.end());
+    std::copy(want.last.begin(), want.last.end(), last.begin() + sequence.slot * p.dim);
+  }
+  EXPECT_TRUE(
+      Near(got.delta, delta, p.dtype == DType::kFloat32 ? kFloat32Tolerance : kBFloat16Tolerance));
+  // Slots hold tokens as they were; those that are not in the batch stay.
+  EXPECT_TRUE(SameBits(got.last, last));
+}
+
+struct Shape {
+  int64_t dim;
+  int64_t padding;
+  int32_t decode_rows;
+  std::vector<int32_t> lengths;
+};
+
+Problem Make(const Shape& shape, DType dtype, uint64_t seed) {
+  Random random(seed);
+  const auto sequences = shape.decode_rows + static_cast<int32_t>(shape.lengths.size());
+  Problem p = {.dtype = dtype, .dim = shape.dim, .padding = shape.padding};
+  // Slots from the last but one down, so that the first and the last stay unused.
+  int32_t slot = sequences;
+  int64_t rows = shape.decode_rows;
+  for (int32_t r = 0; r < shape.decode_rows; ++r) p.slots.push_back(slot--);
+  for (const int32_t length : shape.lengths) {
+    p.runs.push_back({length, random.Below(200), slot--});
+    rows += length;
+  }
+  p.x = random.Normals(rows * p.dim, 1.0, dtype);
+  p.last = random.Normals((sequences + 2) * p.dim, 1.0, dtype);
+  return p;
+}
+
+class TokenShiftTest : public DeviceTest {};
+INSTANTIATE_TEST_SUITE_P(Devices, TokenShiftTest, testing::ValuesIn(DevicesUnderTest()),
+                         DeviceName);
+
+TEST(TokenShiftRef, ShiftsByHand) {
+  const ref::TokenShiftResult result = ref::TokenShift({1, 2, 10, 20}, {5, 7});
+  EXPECT_EQ(result.delta, std::vector<double>({4, 5, -9, -18}));
+  EXPECT_EQ(result.last, std::vector<float>({10, 20}));
+}
+
+TEST_P(TokenShiftTest, AgreesWithTheOracle) {
+  const std::vector<Shape> shapes = {
+      {8, 0, 1, {}},         {8, 0, 0, {1}},        {24, 8, 3, {1, 2, 15, 16, 17}},
+      {384, 0, 5, {63, 64}}, {64, 0, 0, {3000}},    {1032, 16, 2, {3, 1, 2}},
+      {2048, 0, 64, {}},     {16, 0, 16, {1, 200}},
+  };
+  uint64_t seed = 700;
+  for (const Shape& shape : shapes) {
+    for (const DType dtype : ActivationTypes()) {
+      SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " dim " << shape.dim);
+      ExpectAgrees(device(), Make(shape, dtype, ++seed));
+    }
+  }
+}
+
+TEST_P(TokenShiftTest, ASequenceDoesNotDependOnItsBatchNorOnItsSlot) {
+  const Problem p = Make({40, 8, 3, {70, 2}}, ActivationTypes().back(), 720);
+  const Result all = Shifted(device(), p);
+  int64_t row = 0;
+  for (const TokenRun& sequence : Sequences(p)) {
+    Problem one = p;
+    one.slots.clear();
+    one.runs = {{sequence.length, sequence.position, 0}};
+    one.x = Part(p.x, row * p.dim, sequence.length * p.dim);
+    one.last = Part(p.last, sequence.slot * p.dim, p.dim);
+    const Result alone = Shifted(device(), one);
+    EXPECT_TRUE(SameBits(alone.delta, Part(all.delta, row * p.dim, sequence.length * p.dim)));
+    EXPECT_TRUE(SameBits(alone.last, Part(all.last, sequence.slot * p.dim, p.dim)));
+    row += sequence.length;
+  }
+}
+
+TEST_P(TokenShiftTest, ASplitChangesNoBit) {
+  const Problem whole = Make({40, 0, 0, {100}}, ActivationTypes().back(), 730);
+  const Result want = Shifted(device(), whole);
+  for (const int32_t split : {1, 16, 64, 99}) {
+    SCOPED_TRACE(split);
+    Problem part = whole;
+    part.runs[0].length = split;
+    part.x = Part(whole.x, 0, split * whole.dim);
+    const Result first = Shifted(device(), part);
+    part.last = first.last;
+    part.runs[0].length = 100 - split;
+    part.x = Part(whole.x, split * whole.dim, (100 - split) * whole.dim);
+    if (split == 99) {  // The last token as a decode row.
+      part.slots = {part.runs[0].slot};
+      part.runs.clear();
+    }
+    const Result second = Shifted(device(), part);
+    EXPECT_TRUE(SameBits(second.last, want.last));
+    EXPECT_TRUE(SameBits(first.delta, Part(want.delta, 0, first.delta.size())));
+    EXPECT_TRUE(SameBits(second.delta, Part(want.delta, first.delta.size(), second.delta.size())));
+  }
+}
+
+TEST(TokenShiftThreads, GiveTheSameBits) {
+  const Problem p = Make({1000, 0, 9, {33, 70}}, DType::kFloat32, 740);
+  const Result one = Shifted(*CreateCpuDevice(1), p);
+  const Result two = Shifted(*CreateCpuDevice(2), p);
+  EXPECT_TRUE(SameBits(one.delta, two.delta));
+  EXPECT_TRUE(SameBits(one.last, two.last));
+}
+
+using TokenShiftDeathTest = TokenShiftTest;
+INSTANTIATE_TEST_SUITE_P(Devices, TokenShiftDeathTest, testing::ValuesIn(DevicesUnderTest()),
+                         DeviceName);
+
+TEST_P(TokenShiftDeathTest, RefusesWhatBreaksALimit) {
+  EXPECT_DEATH(Shifted(device(), Make({12, 0, 1, {}}, DType::kFloat32, 750)), kCheckFailed);
+  if (!is_cuda()) {
+    EXPECT_DEATH(Shifted(device(), Make({8, 0, 1, {}}, DType::kBFloat16, 751)), kCheckFailed);
+  }
+}
+
+}  // namespace
+}  // namespace sluice
