@@ -70,7 +70,7 @@ absl::Status LocalBackend::LoadEngine(bool needs_tokenizer) {
 
 absl::Status LocalBackend::LoadTokenizer() {
   if (tokenizer_ != nullptr) return absl::OkStatus();
-  SLUICE_ASSIGN_OR_RETURN(tokenizer_, Tokenizer::Load(config_.model_dir / "tokenizer.json"));
+  SLUICE_ASSIGN_OR_RETURN(tokenizer_, Tokenizer::LoadDirectory(config_.model_dir));
   return absl::OkStatus();
 }
 

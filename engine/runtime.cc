@@ -46,12 +46,11 @@ EngineInfo DescribeEngine(const EngineConfig& config, const Runtime& runtime,
 }
 
 absl::StatusOr<std::unique_ptr<const Tokenizer>> LoadTokenizer(const EngineConfig& config) {
-  const std::filesystem::path file = config.model_dir / "tokenizer.json";
-  std::error_code error;
-  if (!config.needs_tokenizer && !std::filesystem::exists(file, error)) {
+  auto tokenizer = Tokenizer::LoadDirectory(config.model_dir);
+  if (!config.needs_tokenizer && absl::IsNotFound(tokenizer.status())) {
     return Tokenizer::Parse(R"({"model":{"type":"BPE","vocab":{},"merges":[]}})");
   }
-  return Tokenizer::Load(file);
+  return tokenizer;
 }
 
 absl::Status CheckDirectory(const std::filesystem::path& directory) {
@@ -73,7 +72,7 @@ absl::StatusOr<Runtime> LoadRuntime(const EngineConfig& config,
   SLUICE_ASSIGN_OR_RETURN(runtime.tokenizer, LoadTokenizer(config));
   if (runtime.tokenizer->vocab_size() > model_config.vocab_size) {
     return absl::InvalidArgumentError(
-        absl::StrCat("tokenizer.json has ids up to ", runtime.tokenizer->vocab_size() - 1,
+        absl::StrCat("the tokenizer has ids up to ", runtime.tokenizer->vocab_size() - 1,
                      "; vocab_size in config.json is ", model_config.vocab_size));
   }
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,

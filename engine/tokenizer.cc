@@ -1,131 +1,29 @@
 #include "engine/tokenizer.h"
 
-#include <chrono>
-#include <nlohmann/json.hpp>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "engine/json.h"
 #include "engine/status_macros.h"
-#include "engine/tokenizer/added_tokens.h"
-#include "engine/tokenizer/bpe.h"
 #include "engine/tokenizer/decoder.h"
-#include "engine/tokenizer/normalizer.h"
-#include "engine/tokenizer/post_processor.h"
-#include "engine/tokenizer/pre_tokenizer.h"
+#include "engine/tokenizer/parts.h"
+#include "engine/tokenizer/rwkv.h"
+#include "engine/tokenizer/sentencepiece.h"
+#include "engine/tokenizer/tokenizer_config.h"
+#include "engine/tokenizer/tokenizer_json.h"
 #include "engine/utf8.h"
 
 namespace sluice {
 namespace {
 
-constexpr int64_t kMaxFileBytes = int64_t{128} << 20;
-constexpr JsonLimits kJsonLimits = {.depth = 32, .values = 8'000'000};
+constexpr int64_t kMaxJsonBytes = int64_t{128} << 20;
+constexpr int64_t kMaxModelBytes = int64_t{64} << 20;
+constexpr int64_t kMaxRwkvBytes = int64_t{16} << 20;
 constexpr size_t kMaxTextBytes = size_t{1} << 30;
 
-// Patterns in use need microseconds; this is for those that a file may have been made to hang with.
-constexpr std::chrono::seconds kMaxMatchTime(5);
-
-}  // namespace
-
-struct TokenizerParts {
-  struct Entry {
-    std::string content;  // as the file has it
-    std::string decoded;  // as the decoder is given it
-    bool exists = false;
-    bool special = false;  // by its content
-    bool skipped = false;  // by what the decoder is given: Hugging Face compares that
-  };
-
-  Normalizer normalizer;
-  BpeModel model;
-  AddedTokens added;
-  PreTokenizer pre_tokenizer;
-  PostProcessor post_processor;
-  Decoder decoder;
-  std::vector<Entry> entries;                     // by id
-  absl::flat_hash_map<std::string, int32_t> ids;  // of the added tokens; the model has the others
-
-  const Entry* Find(int32_t id) const {
-    if (id < 0 || id >= static_cast<int64_t>(entries.size()) || !entries[id].exists) return nullptr;
-    return &entries[id];
-  }
-
-  void Index();
-};
-
-void TokenizerParts::Index() {
-  int32_t highest = -1;
-  for (const auto& [token, id] : model.vocab()) highest = std::max(highest, id);
-  for (const AddedToken& token : added.tokens()) highest = std::max(highest, token.id);
-  entries.resize(static_cast<size_t>(highest) + 1);
-  absl::flat_hash_set<std::string> special;
-  for (const AddedToken& token : added.tokens()) {
-    if (token.special) special.insert(token.content);
-  }
-  for (const auto& [token, id] : model.vocab()) entries[id] = {token, token, true};
-  for (const AddedToken& token : added.tokens()) {
-    entries[token.id] = {token.content, token.normalized, true};
-    ids.emplace(token.content, token.id);
-  }
-  for (Entry& entry : entries) {
-    entry.special = entry.exists && special.contains(entry.content);
-    entry.skipped = entry.exists && special.contains(entry.decoded);
-  }
-}
-
-namespace {
-
-absl::StatusOr<std::unique_ptr<const TokenizerParts>> ParseParts(std::string_view json,
-                                                                 const std::string& source) {
-  SLUICE_ASSIGN_OR_RETURN(const nlohmann::json file, ParseJson(json, source, kJsonLimits));
-  JsonReader reader(file, source);
-  if (reader.String("version", "1.0") != "1.0") reader.Refuse("version", "only 1.0 is known");
-  if (reader.Has("truncation")) reader.Refuse("truncation", "it is not supported");
-  if (reader.Has("padding")) reader.Refuse("padding", "it is not supported");
-  if (!reader.Has("model")) reader.Refuse("model", "it must be there");
-  SLUICE_RETURN_IF_ERROR(reader.status());
-  const auto part = [&](std::string_view key) -> nlohmann::json {
-    return reader.Has(key) ? reader.Value(key) : nlohmann::json();
-  };
-  const auto path = [&](std::string_view key) {
-    return absl::StrCat(source, ": ", std::string(key));
-  };
-  auto parts = std::make_unique<TokenizerParts>();
-  SLUICE_ASSIGN_OR_RETURN(parts->normalizer,
-                          Normalizer::Parse(part("normalizer"), path("normalizer")));
-  SLUICE_ASSIGN_OR_RETURN(parts->model, BpeModel::Parse(reader.Value("model"), path("model")));
-  SLUICE_ASSIGN_OR_RETURN(
-      parts->added, AddedTokens::Parse(part("added_tokens"), path("added_tokens"), parts->model,
-                                       parts->normalizer));
-  SLUICE_ASSIGN_OR_RETURN(parts->pre_tokenizer,
-                          PreTokenizer::Parse(part("pre_tokenizer"), path("pre_tokenizer"),
-                                              parts->normalizer.keeps_start()));
-  SLUICE_ASSIGN_OR_RETURN(parts->post_processor,
-                          PostProcessor::Parse(part("post_processor"), path("post_processor")));
-  SLUICE_ASSIGN_OR_RETURN(parts->decoder, Decoder::Parse(part("decoder"), path("decoder")));
-  SLUICE_RETURN_IF_ERROR(reader.Finish());
-  parts->Index();
-  for (const int32_t id : parts->post_processor.AddedTokens()) {
-    if (parts->Find(id) != nullptr) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat(path("post_processor"), " adds the id ", id, ", which is not in the vocab"));
-  }
-  return parts;
-}
-
-// Appends the tokens of every piece.
-void EncodePieces(const BpeModel& model, const Pieces& pieces, std::vector<int32_t>* tokens) {
-  const std::string_view text = pieces.text;
-  BpeModel::Scratch scratch;
-  for (const Piece& piece : pieces.pieces) {
-    if (piece.token != kNoToken) {
-      tokens->push_back(piece.token);
-    } else {
-      model.Encode(text.substr(piece.begin, piece.end - piece.begin), &scratch, tokens);
-    }
-  }
+bool Exists(const std::filesystem::path& file) {
+  std::error_code error;
+  return std::filesystem::exists(file, error);
 }
 
 }  // namespace
@@ -136,14 +34,38 @@ Tokenizer::~Tokenizer() = default;
 
 absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Load(
     const std::filesystem::path& file) {
-  SLUICE_ASSIGN_OR_RETURN(const std::string json, ReadWholeFile(file, kMaxFileBytes));
-  SLUICE_ASSIGN_OR_RETURN(auto parts, ParseParts(json, file.string()));
+  SLUICE_ASSIGN_OR_RETURN(const std::string json, ReadWholeFile(file, kMaxJsonBytes));
+  SLUICE_ASSIGN_OR_RETURN(auto parts, ParseTokenizerJson(json, file.string()));
   return std::unique_ptr<const Tokenizer>(new Tokenizer(std::move(parts)));
 }
 
 absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Parse(std::string_view json) {
-  SLUICE_ASSIGN_OR_RETURN(auto parts, ParseParts(json, "tokenizer.json"));
+  SLUICE_ASSIGN_OR_RETURN(auto parts, ParseTokenizerJson(json, "tokenizer.json"));
   return std::unique_ptr<const Tokenizer>(new Tokenizer(std::move(parts)));
+}
+
+// The one place that decides which file of a model directory is its tokenizer.
+absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::LoadDirectory(
+    const std::filesystem::path& directory) {
+  if (Exists(directory / "tokenizer.json")) return Load(directory / "tokenizer.json");
+  SLUICE_ASSIGN_OR_RETURN(const TokenizerConfig config, TokenizerConfig::Read(directory));
+  if (const auto file = directory / "tokenizer.model"; Exists(file)) {
+    SLUICE_ASSIGN_OR_RETURN(const std::string bytes, ReadWholeFile(file, kMaxModelBytes));
+    SLUICE_ASSIGN_OR_RETURN(auto parts, ParseSentencePiece(bytes, file.string(), config));
+    return std::unique_ptr<const Tokenizer>(new Tokenizer(std::move(parts)));
+  }
+  for (const std::string& name : RwkvVocabularyNames(config)) {
+    const std::filesystem::path file = directory / name;
+    if (!Exists(file)) continue;
+    SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(file, kMaxRwkvBytes));
+    SLUICE_ASSIGN_OR_RETURN(auto parts, ParseRwkv(text, file.string(), config));
+    return std::unique_ptr<const Tokenizer>(new Tokenizer(std::move(parts)));
+  }
+  return absl::NotFoundError(
+      absl::StrCat("the model directory ", directory.string(),
+                   " has no tokenizer: none of tokenizer.json, tokenizer.model and "
+                   "rwkv_vocab_v20230424.txt (or vocab.txt, if tokenizer_config.json names one of "
+                   "RWKV's tokenizers)"));
 }
 
 absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(std::string_view text,
@@ -157,11 +79,8 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(std::string_view text,
     return absl::InvalidArgumentError(
         absl::StrCat("the text is not valid UTF-8 at byte ", *invalid));
   }
-  const MatchDeadline deadline = std::chrono::steady_clock::now() + kMaxMatchTime;
-  SLUICE_ASSIGN_OR_RETURN(Pieces pieces, parts_->added.Extract(text, parts_->normalizer, deadline));
-  SLUICE_RETURN_IF_ERROR(parts_->pre_tokenizer.Apply(deadline, &pieces));
   std::vector<int32_t> tokens;
-  EncodePieces(parts_->model, pieces, &tokens);
+  SLUICE_RETURN_IF_ERROR(parts_->model->Encode(text, &tokens));
   return parts_->post_processor.Apply(std::move(tokens), add_special_tokens);
 }
 
@@ -189,12 +108,9 @@ std::string_view Tokenizer::IdToToken(int32_t id) const {
 }
 
 std::optional<int32_t> Tokenizer::TokenToId(std::string_view token) const {
-  const absl::string_view key(token.data(), token.size());
-  const auto added = parts_->ids.find(key);
+  const auto added = parts_->ids.find(absl::string_view(token.data(), token.size()));
   if (added != parts_->ids.end()) return added->second;
-  const auto known = parts_->model.vocab().find(key);
-  if (known != parts_->model.vocab().end()) return known->second;
-  return std::nullopt;
+  return parts_->model->Find(token);
 }
 
 bool Tokenizer::IsSpecial(int32_t id) const {

@@ -1,9 +1,12 @@
-// Text to token ids and back, as the `tokenizer.json` of a Hugging Face model says.
+// Text to token ids and back, as the tokenizer files of a Hugging Face model say.
 //
-// Two families are read: byte-level BPE (GPT-2, NeoX, Llama 3) and BPE over characters with byte
-// fallback (Llama 2, Mistral), with the normalizers, pre-tokenizers, post-processors and decoders
-// that their files use. Ids and text are those of the `tokenizers` package 0.23. Whatever else a
-// file asks for is refused with the key's path and value.
+// Of `tokenizer.json` two families are read: byte-level BPE (GPT-2, NeoX, Llama 3) and BPE over
+// characters with byte fallback (Llama 2, Mistral), with the normalizers, pre-tokenizers,
+// post-processors and decoders that their files use. Ids and text are those of the `tokenizers`
+// package 0.23. Where there is none, SentencePiece's `tokenizer.model` (BPE and unigram) is read,
+// with the ids and text of the `sentencepiece` package, or RWKV's world vocabulary; what stands
+// around them is then read from `tokenizer_config.json`. Whatever else a file asks for is refused
+// with the key's path and value.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +28,13 @@ struct TokenizerParts;
 // Immutable, so that every method may be called from any number of threads at once.
 class Tokenizer {
  public:
-  // Reads a file of at most 128 MiB. NotFound, or InvalidArgument naming what is refused.
+  // The tokenizer of a model directory: the first of tokenizer.json, tokenizer.model (64 MiB at
+  // most), rwkv_vocab_v20230424.txt (16 MiB at most) and, if tokenizer_config.json names one of
+  // RWKV's tokenizers, vocab.txt. NotFound naming them when none is there, else as Load.
+  static absl::StatusOr<std::unique_ptr<const Tokenizer>> LoadDirectory(
+      const std::filesystem::path& directory);
+
+  // Reads a tokenizer.json of at most 128 MiB. NotFound, or InvalidArgument naming what is refused.
   static absl::StatusOr<std::unique_ptr<const Tokenizer>> Load(const std::filesystem::path& file);
   static absl::StatusOr<std::unique_ptr<const Tokenizer>> Parse(std::string_view json);
 
@@ -46,6 +55,7 @@ class Tokenizer {
   int32_t vocab_size() const;
 
   // The token as the file writes it, empty when there is none with this id. Lives as long as this.
+  // Tokens of RWKV's vocabulary are bytes, which need not be UTF-8.
   std::string_view IdToToken(int32_t id) const;
 
   std::optional<int32_t> TokenToId(std::string_view token) const;
@@ -65,9 +75,9 @@ class Tokenizer {
 // flush together are what Decode gives for all the ids.
 //
 // What the next id may still change is held back: a character's bytes until it is complete and,
-// with byte fallback, a run of byte tokens until it ends, since Hugging Face turns the whole run
-// into U+FFFD if any of it is broken. O(length of the token) amortised for an id. Not thread-safe;
-// the tokenizer outlives it.
+// with the byte fallback of tokenizer.json, a run of byte tokens until it ends, since Hugging Face
+// turns the whole run into U+FFFD if any of it is broken. O(length of the token) amortised for an
+// id. Not thread-safe; the tokenizer outlives it.
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer* tokenizer, bool skip_special_tokens = true);

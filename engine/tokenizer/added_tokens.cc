@@ -122,6 +122,26 @@ absl::StatusOr<AddedTokens> AddedTokens::Parse(const nlohmann::json& value, cons
   return added;
 }
 
+absl::StatusOr<AddedTokens> AddedTokens::Create(std::vector<AddedToken> tokens,
+                                                const std::string& path) {
+  AddedTokens added;
+  added.tokens_ = std::move(tokens);
+  for (size_t i = 0; i < added.tokens_.size(); ++i) {
+    const AddedToken& token = added.tokens_[i];
+    const size_t bytes = token.content.size();
+    if (bytes == 0 || bytes > kMaxContentBytes) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ": the token of id ", token.id, " has ",
+                                                     bytes, " bytes; it must have 1 to ",
+                                                     kMaxContentBytes));
+    }
+    if (!added.raw_.Add(token.content, static_cast<int32_t>(i))) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ": the token ", Quoted(token.content), " is there twice"));
+    }
+  }
+  return added;
+}
+
 absl::Status AddedTokens::Add(const nlohmann::json& value, const std::string& path,
                               const BpeModel& model, const Normalizer& normalizer) {
   JsonReader reader(value, path);

@@ -61,6 +61,11 @@ class AddedTokens {
   static absl::StatusOr<AddedTokens> Parse(const nlohmann::json& value, const std::string& path,
                                            const BpeModel& model, const Normalizer& normalizer);
 
+  // Tokens that are all looked for in the text as given. InvalidArgument, named by `path`, when a
+  // content is empty, longer than 1024 bytes, or there twice.
+  static absl::StatusOr<AddedTokens> Create(std::vector<AddedToken> tokens,
+                                            const std::string& path);
+
   // Finds the tokens in `text`, normalizes what is between them, and finds there the tokens that
   // are looked for in normalized text. ResourceExhausted as Regex::FindAll.
   absl::StatusOr<Pieces> Extract(std::string_view text, const Normalizer& normalizer,

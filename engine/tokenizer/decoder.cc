@@ -130,8 +130,16 @@ absl::Status Decoder::ParseInto(const nlohmann::json& value, const std::string& 
   return absl::OkStatus();
 }
 
-DecodeRun::DecodeRun(const Decoder* decoder)
-    : steps_(&decoder->steps()), states_(decoder->steps().size()) {}
+DecodeRun::DecodeRun(const Decoder* decoder) : steps_(&decoder->steps()) { Reset(); }
+
+void DecodeRun::Reset() {
+  states_.assign(steps_->size(), State());
+  for (size_t i = 0; i < states_.size(); ++i) {
+    if ((*steps_)[i].kind == Kind::kBytesEach) {
+      states_[i].characters = LossyUtf8(LossyUtf8::Replaces::kEachByte);
+    }
+  }
+}
 
 void DecodeRun::Push(std::string_view token, std::string* out) { PushTo(0, token, out); }
 
@@ -142,7 +150,7 @@ void DecodeRun::Flush(std::string* out) {
     states_[i].characters.Flush(&rest);
     if (!rest.empty()) PushTo(i + 1, rest, out);
   }
-  states_.assign(states_.size(), State());
+  Reset();
 }
 
 void DecodeRun::PushTo(size_t step, std::string_view text, std::string* out) {
@@ -172,6 +180,13 @@ void DecodeRun::PushTo(size_t step, std::string_view text, std::string* out) {
       if (std::exchange(states_[step].begun, true)) out->push_back(' ');
       PushTo(step + 1, text, out);
       return;
+    case Kind::kStripStart:
+      PushStripStart(step, text, out);
+      return;
+    case Kind::kBytes:
+    case Kind::kBytesEach:
+      PushBytes(step, text, out);
+      return;
   }
 }
 
@@ -188,6 +203,10 @@ void DecodeRun::PushByteLevel(size_t step, std::string_view text, std::string* o
     bytes.push_back(static_cast<char>(*byte));
     at += c.bytes;
   }
+  PushBytes(step, bytes, out);
+}
+
+void DecodeRun::PushBytes(size_t step, std::string_view bytes, std::string* out) {
   std::string characters;
   states_[step].characters.Push(bytes, &characters);
   if (!characters.empty()) PushTo(step + 1, characters, out);
@@ -228,6 +247,20 @@ void DecodeRun::PushStrip(size_t step, std::string_view text, std::string* out) 
   if (!what.is_fused) state = State();
   const std::string_view pattern = what.pattern;
   while (!state.begun && state.stripped < what.count && text.substr(0, pattern.size()) == pattern) {
+    text.remove_prefix(pattern.size());
+    ++state.stripped;
+  }
+  if (!text.empty()) state.begun = true;
+  PushTo(step + 1, text, out);
+}
+
+// `count` patterns are taken off at most, each off a string of its own: further ones only while
+// nothing else has come.
+void DecodeRun::PushStripStart(size_t step, std::string_view text, std::string* out) {
+  const DecoderStep& what = (*steps_)[step];
+  State& state = states_[step];
+  const std::string_view pattern = what.pattern;
+  if (!state.begun && state.stripped < what.count && text.substr(0, pattern.size()) == pattern) {
     text.remove_prefix(pattern.size());
     ++state.stripped;
   }

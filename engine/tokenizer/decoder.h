@@ -5,6 +5,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -24,6 +25,9 @@ struct DecoderStep {
     kMetaspaceNever,  // `pattern` to a space in each
     kStrip,           // up to `count` times `pattern` off the front of each
     kJoinWithSpaces,  // a file without decoder: a space between each two
+    kStripStart,      // `pattern` off the front of what begins the text (SentencePiece)
+    kBytes,           // all strings to one, of their bytes; broken characters become U+FFFD
+    kBytesEach,       // the same with one U+FFFD for each byte
   };
 
   Kind kind;
@@ -36,6 +40,9 @@ struct DecoderStep {
 // The steps of a file. Immutable.
 class Decoder {
  public:
+  Decoder() = default;
+  explicit Decoder(std::vector<DecoderStep> steps) : steps_(std::move(steps)) {}
+
   // `value` is the file's "decoder", null included.
   static absl::StatusOr<Decoder> Parse(const nlohmann::json& value, const std::string& path);
 
@@ -64,14 +71,18 @@ class DecodeRun {
     bool begun = false;    // whether the step has been given a string (kStrip: has kept any of it)
     int64_t stripped = 0;  // kStrip on fused text
     std::string bytes;     // kByteFallback: the run so far
-    LossyUtf8 characters;  // kByteLevel
+    LossyUtf8 characters;  // kByteLevel, kBytes, kBytesEach
   };
+
+  void Reset();
 
   void PushTo(size_t step, std::string_view text, std::string* out);
   void PushByteLevel(size_t step, std::string_view text, std::string* out);
   void PushByteFallback(size_t step, std::string_view text, std::string* out);
   void PushReplace(size_t step, std::string_view text, std::string* out);
   void PushStrip(size_t step, std::string_view text, std::string* out);
+  void PushStripStart(size_t step, std::string_view text, std::string* out);
+  void PushBytes(size_t step, std::string_view bytes, std::string* out);
   void EndByteRun(size_t step, std::string* out);
 
   const std::vector<DecoderStep>* steps_;

@@ -24,6 +24,13 @@ absl::StatusOr<PostProcessor> PostProcessor::Parse(const nlohmann::json& value,
   return processor;
 }
 
+PostProcessor PostProcessor::Around(std::vector<int32_t> before, std::vector<int32_t> behind) {
+  PostProcessor processor;
+  processor.templates_.push_back(
+      {Item{false, std::move(before)}, Item{true, {}}, Item{false, std::move(behind)}});
+  return processor;
+}
+
 absl::Status PostProcessor::ParseInto(const nlohmann::json& value, const std::string& path) {
   JsonReader reader(value, path);
   const std::string type = reader.String("type", "");

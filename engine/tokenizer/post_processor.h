@@ -19,6 +19,9 @@ class PostProcessor {
   // `value` is the file's "post_processor", null included.
   static absl::StatusOr<PostProcessor> Parse(const nlohmann::json& value, const std::string& path);
 
+  // Puts these tokens before and behind a text's.
+  static PostProcessor Around(std::vector<int32_t> before, std::vector<int32_t> behind);
+
   std::vector<int32_t> Apply(std::vector<int32_t> tokens, bool add_special_tokens) const;
 
   // Every token that Apply may add.

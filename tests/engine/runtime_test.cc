@@ -6,14 +6,19 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/recording_sink.h"
+#include "tests/engine/sentencepiece_writer.h"
 #include "tests/engine/tiny_model.h"
 
 namespace sluice {
 namespace {
 
+using testing::AllOf;
+using testing::ElementsAre;
 using testing::HasSubstr;
 
 class LoadTest : public testing::Test {
@@ -36,7 +41,35 @@ TEST_F(LoadTest, RefusesAMissingTokenizer) {
   std::filesystem::remove(model_.path() / "tokenizer.json");
   const absl::Status status = Load();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json"));
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("tokenizer.json"), HasSubstr("tokenizer.model"),
+                    HasSubstr("rwkv_vocab_v20230424.txt")));
+}
+
+TEST_F(LoadTest, TakesTheFirstTokenizerThatIsThere) {
+  std::string bytes;
+  for (int byte = 0; byte < 256; ++byte) {
+    absl::StrAppend(&bytes, byte + 1, absl::StrFormat(" b'\\x%02x' 1\n", byte));
+  }
+  model_.directory().Write("tokenizer.model", SentencePieceBytes(WithBytes({"A"})));
+  model_.directory().Write("rwkv_vocab_v20230424.txt", bytes);
+  const auto tokens_of_a = [&] {
+    auto engine = Engine::Create(TinyConfig(model_.path()), nullptr, nullptr);
+    EXPECT_TRUE(engine.ok()) << engine.status();
+    return *(*engine)->tokenizer().Encode("A", /*add_special_tokens=*/true);
+  };
+  EXPECT_THAT(tokens_of_a(), ElementsAre('A'));
+  std::filesystem::remove(model_.path() / "tokenizer.json");
+  EXPECT_THAT(tokens_of_a(), ElementsAre(1, 3 + 0xE2, 3 + 0x96, 3 + 0x81, 259));
+  std::filesystem::remove(model_.path() / "tokenizer.model");
+  EXPECT_THAT(tokens_of_a(), ElementsAre('A' + 1));
+}
+
+TEST_F(LoadTest, RefusesATokenizerWithMoreIdsThanTheModel) {
+  std::filesystem::remove(model_.path() / "tokenizer.json");
+  model_.directory().Write("tokenizer.model",
+                           SentencePieceBytes(WithBytes({"a", "b", "c", "d", "e", "f"})));
+  EXPECT_THAT(std::string(Load().message()), HasSubstr("the tokenizer has ids up to 264"));
 }
 
 TEST_F(LoadTest, ServesTokenIdsWithoutATokenizerIfToldTo) {
@@ -49,7 +82,7 @@ TEST_F(LoadTest, ServesTokenIdsWithoutATokenizerIfToldTo) {
   text.text = "Hello";
   const absl::Status status = (*engine)->Submit(text, std::make_shared<RecordingSink>());
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("no tokenizer.json"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("no tokenizer; give token_ids"));
   Request ids;
   ids.token_ids = {1, 2, 3};
   ids.stopping = {.max_tokens = 5, .ignore_eos = true};

@@ -1,10 +1,12 @@
-// What tokenizer_parity_test.py talks to: encodes and decodes with the tokenizer of the file that
-// is its one argument. Reads records from standard input and answers each on standard output;
-// numbers are little-endian u32.
+// What the tests tokenizer_*_parity_test.py talk to: encodes and decodes with the tokenizer of the
+// tokenizer.json or of the model directory that is its one argument. Reads records from standard
+// input and answers each on standard output; numbers are little-endian u32.
 //   'e' bytes text   -> 0, count, ids   or   1, bytes message
 //   'd' count ids    -> 0, bytes text   or   1, bytes message
+//   's' count ids    -> 0, bytes text: the increments of a stream
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -42,6 +44,17 @@ bool AnswerEncode(const Tokenizer& tokenizer, uint32_t bytes) {
   return true;
 }
 
+bool AnswerStream(const Tokenizer& tokenizer, uint32_t count) {
+  std::vector<int32_t> ids(count);
+  if (!Read(ids.data(), count * sizeof(int32_t))) return false;
+  StreamDecoder decoder(&tokenizer);
+  std::string text;
+  for (const int32_t id : ids) text += decoder.Push(id);
+  WriteNumber(0);
+  WriteText(text + decoder.Flush());
+  return true;
+}
+
 bool AnswerDecode(const Tokenizer& tokenizer, uint32_t count) {
   std::vector<int32_t> ids(count);
   if (!Read(ids.data(), count * sizeof(int32_t))) return false;
@@ -51,8 +64,14 @@ bool AnswerDecode(const Tokenizer& tokenizer, uint32_t count) {
   return true;
 }
 
-int Run(const char* file) {
-  const auto tokenizer = Tokenizer::Load(file);
+bool Answer(const Tokenizer& tokenizer, int kind, uint32_t size) {
+  if (kind == 'e') return AnswerEncode(tokenizer, size);
+  return kind == 'd' ? AnswerDecode(tokenizer, size) : AnswerStream(tokenizer, size);
+}
+
+int Run(const std::filesystem::path& path) {
+  const auto tokenizer =
+      std::filesystem::is_directory(path) ? Tokenizer::LoadDirectory(path) : Tokenizer::Load(path);
   if (!tokenizer.ok()) {
     std::fprintf(stderr, "%s\n", std::string(tokenizer.status().message()).c_str());
     return 1;
@@ -60,9 +79,7 @@ int Run(const char* file) {
   for (int kind = std::getchar(); kind != EOF; kind = std::getchar()) {
     uint32_t size = 0;
     if (!Read(&size, sizeof(size))) return 1;
-    const bool answered =
-        kind == 'e' ? AnswerEncode(**tokenizer, size) : AnswerDecode(**tokenizer, size);
-    if (!answered) return 1;
+    if (!Answer(**tokenizer, kind, size)) return 1;
   }
   return 0;
 }
@@ -72,7 +89,7 @@ int Run(const char* file) {
 
 int main(int argc, char** argv) {
   if (argc != 2) {
-    std::fprintf(stderr, "usage: tokenizer_parity_driver TOKENIZER_JSON\n");
+    std::fprintf(stderr, "usage: tokenizer_parity_driver TOKENIZER_JSON | MODEL_DIRECTORY\n");
     return 2;
   }
   return sluice::Run(argv[1]);

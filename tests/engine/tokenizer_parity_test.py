@@ -27,10 +27,12 @@ GOLDEN = pathlib.Path(__file__).parent / "tokenizer_golden"
 
 
 def ask(driver, path, requests):
-    """The driver's answers to ('e', text) and ('d', ids), in order."""
+    """The driver's answers to ('e', text or bytes), ('d', ids) and ('s', ids), in order."""
     sent = bytearray()
     for kind, what in requests:
-        data = what.encode() if kind == "e" else struct.pack(f"<{len(what)}I", *what)
+        if isinstance(what, str):
+            what = what.encode()
+        data = what if kind == "e" else struct.pack(f"<{len(what)}I", *what)
         sent += kind.encode() + struct.pack("<I", len(data) if kind == "e" else len(what)) + data
     done = subprocess.run([driver, path], input=bytes(sent), stdout=subprocess.PIPE, check=True)
     got, at, answers = done.stdout, 0, []
