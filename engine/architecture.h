@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,11 +34,14 @@ struct ResidualBlock {
 
 struct Architecture {
   std::string embedding = "model.embeddings.weight";
+  std::string embedding_norm;            // of what the first layer reads; empty without one
   std::string layers = "model.layers.";  // then the layer's number and a dot
   std::string final_norm = "model.norm";
   std::string head = "lm_head.weight";
-  NormSpec norm;     // of blocks, and the final one
-  std::string gate;  // of the recurrence, for people: "vector, on the key side"
+  NormSpec norm;                      // of blocks, and the others unless they say otherwise
+  std::optional<NormSpec> last_norm;  // of the final one
+  float logit_cap = 0;                // logits become cap * tanh(logits / cap); 0 leaves them
+  std::string gate;                   // of the recurrence, for people: "vector, on the key side"
   StateShape state_shape;
   StateLayout layer_state;
   std::vector<ResidualBlock> blocks;  // of each layer, in order

@@ -14,11 +14,11 @@ constexpr int32_t kMaxStateSlots = 4096;
 
 struct EngineConfig {
   std::filesystem::path model_dir;  // a Hugging Face model directory
-  bool needs_tokenizer = true;  // false: a directory without tokenizer.json serves token ids alone
-  std::string model_name;       // empty: the directory's name
-  std::string device = "auto";  // auto (a GPU if there is one), cpu, cuda or cuda:N
-  std::string dtype = "auto";   // of weights: auto (bfloat16), bfloat16 or float32
-  int32_t threads = 0;          // CPU threads, 1..1024; 0: as many as there are
+  bool needs_tokenizer = true;      // false: a directory without a tokenizer serves token ids alone
+  std::string model_name;           // empty: the directory's name
+  std::string device = "auto";      // auto (a GPU if there is one), cpu, cuda or cuda:N
+  std::string dtype = "auto";       // of weights: auto (bfloat16), bfloat16 or float32
+  int32_t threads = 0;              // CPU threads, 1..1024; 0: as many as there are
   int32_t state_slots = 0;  // requests that run at once, 1..4096; 0: 64 on the CPU, 256 on a GPU,
                             // or as many as fit
   int32_t max_waiting = 1024;                 // requests that wait for a slot, 0..1,000,000

@@ -96,6 +96,27 @@ absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, const std::strin
   return nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
 }
 
+std::string TagInfinities(std::string_view text) {
+  constexpr std::string_view kWord = "Infinity";
+  std::string tagged;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size();) {
+    size_t length = 1;
+    if (quoted && text[i] == '\\') {
+      length = 2;
+    } else if (text[i] == '"') {
+      quoted = !quoted;
+    } else if (!quoted && text.substr(i, kWord.size()) == kWord) {
+      tagged += R"({"__float__":"Infinity"})";
+      i += kWord.size();
+      continue;
+    }
+    tagged += text.substr(i, length);
+    i += length;
+  }
+  return tagged;
+}
+
 absl::StatusOr<std::string> ReadWholeFile(const std::filesystem::path& path, int64_t max_bytes) {
   std::error_code error;
   const std::filesystem::file_status type = std::filesystem::status(path, error);

@@ -27,6 +27,10 @@ struct JsonLimits {
 absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, const std::string& source,
                                          const JsonLimits& limits = {});
 
+// Python writes an infinite number as the bare word Infinity, which is no JSON. Gives the text with
+// {"__float__": "Infinity"} in its place, as newer configurations have it.
+std::string TagInfinities(std::string_view text);
+
 // The bytes of a regular file of at most `max_bytes`. NotFound when there is none, InvalidArgument
 // when it is larger or no regular file.
 absl::StatusOr<std::string> ReadWholeFile(const std::filesystem::path& path, int64_t max_bytes);

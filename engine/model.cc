@@ -48,6 +48,11 @@ absl::Status Model::LoadWeights(WeightLoader* loader) {
   const int64_t vocab = config_.vocab_size;
   const int64_t hidden = config_.hidden_size;
   SLUICE_ASSIGN_OR_RETURN(embedding_, loader->Matrix({{architecture_.embedding, {vocab, hidden}}}));
+  if (!architecture_.embedding_norm.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(
+        embedding_norm_, NormLayer::Load(loader, architecture_.norm, architecture_.embedding_norm,
+                                         config_.hidden_size));
+  }
   for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
     const std::string prefix = absl::StrCat(architecture_.layers, layer, ".");
     std::vector<NormLayer>& norms = norms_.emplace_back();
@@ -59,8 +64,8 @@ absl::Status Model::LoadWeights(WeightLoader* loader) {
     }
   }
   SLUICE_ASSIGN_OR_RETURN(
-      final_norm_,
-      NormLayer::Load(loader, architecture_.norm, architecture_.final_norm, config_.hidden_size));
+      final_norm_, NormLayer::Load(loader, architecture_.last_norm.value_or(architecture_.norm),
+                                   architecture_.final_norm, config_.hidden_size));
   if (!config_.tie_word_embeddings) {
     SLUICE_ASSIGN_OR_RETURN(head_, loader->Matrix({{architecture_.head, {vocab, hidden}}}));
   }
@@ -110,6 +115,9 @@ void Model::Forward(const BatchView& batch, float* states) {
                                .table = embedding_.data(),
                                .indices = batch.tokens,
                                .out = residual_.data()});
+  if (embedding_norm_.has_value()) {
+    embedding_norm_->Forward(compute_, batch.rows, residual_.data(), residual_.data());
+  }
   SublayerContext context = {.batch = batch,
                              .normed = normed_.data(),
                              .x = residual_.data(),
@@ -149,6 +157,14 @@ void Model::Logits(const int32_t* rows, int32_t count, float* logits) {
                            .weight = config_.tie_word_embeddings ? embedding_.data() : head_.data(),
                            .y = logits,
                            .y_stride = config_.vocab_size});
+  if (architecture_.logit_cap == 0) return;
+  compute_.device->Activate({.dtype = DType::kFloat32,
+                             .act = Activation::kSoftCap,
+                             .rows = count,
+                             .cols = config_.vocab_size,
+                             .x = logits,
+                             .stride = config_.vocab_size,
+                             .cap = architecture_.logit_cap});
 }
 
 }  // namespace sluice

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,8 +48,8 @@ class Model {
   // `states` is slot 0 of a pool of slots of SlotFloats() each.
   void Forward(const BatchView& batch, float* states);
 
-  // logits[r, :] = head(norm(hidden of batch row rows[r])), float32 [count, vocab_size]; `rows` on
-  // the device, count <= kLogitRows.
+  // logits[r, :] = head(norm(hidden of batch row rows[r])), capped if the family says so, float32
+  // [count, vocab_size]; `rows` on the device, count <= kLogitRows.
   void Logits(const int32_t* rows, int32_t count, float* logits);
 
   // Rows of logits that are made at once: bounds the memory that a long scored text needs.
@@ -72,6 +73,7 @@ class Model {
   Compute compute_;
   Architecture architecture_;
   std::vector<std::vector<NormLayer>> norms_;  // [layer][block]
+  std::optional<NormLayer> embedding_norm_;
   NormLayer final_norm_;
   DeviceBuffer embedding_;  // matrix [vocab, D]
   DeviceBuffer head_;       // matrix [vocab, D]; empty if tied to the embedding

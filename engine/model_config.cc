@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "engine/json.h"
 #include "engine/status_macros.h"
 
@@ -57,9 +58,49 @@ ModelConfig FlaModelConfig(const FlaTrunk& trunk, FamilyConfig family) {
   };
 }
 
-absl::StatusOr<ModelConfig> ReadGla(JsonReader& reader) {
-  SLUICE_ASSIGN_OR_RETURN(const GlaConfig config, ReadGlaConfig(reader));
+// A family in fla's format, by the function that reads its config.
+template <auto kRead>
+absl::StatusOr<ModelConfig> ReadFla(JsonReader& reader) {
+  SLUICE_ASSIGN_OR_RETURN(const auto config, kRead(reader));
   return FlaModelConfig(config.trunk, config);
+}
+
+// The same of a Mamba of either generation.
+ModelConfig MambaModelConfig(const MambaTrunk& trunk, FamilyConfig family) {
+  return {
+      .model_type = {},
+      .hidden_size = trunk.hidden_size,
+      .num_layers = trunk.num_layers,
+      .vocab_size = trunk.vocab_size,
+      .tie_word_embeddings = trunk.tie_word_embeddings,
+      .bos_token_id = trunk.bos_token_id,
+      .generation = {.eos_token_ids = {trunk.eos_token_id}},
+      .family = std::move(family),
+  };
+}
+
+absl::StatusOr<ModelConfig> ReadMamba(JsonReader& reader) {
+  SLUICE_ASSIGN_OR_RETURN(const MambaConfig config, ReadMambaConfig(reader));
+  return MambaModelConfig(config.trunk, config);
+}
+
+absl::StatusOr<ModelConfig> ReadMamba2(JsonReader& reader) {
+  SLUICE_ASSIGN_OR_RETURN(const Mamba2Config config, ReadMamba2Config(reader));
+  return MambaModelConfig(config.trunk, config);
+}
+
+absl::StatusOr<ModelConfig> ReadXlstm(JsonReader& reader) {
+  SLUICE_ASSIGN_OR_RETURN(const XlstmConfig config, ReadXlstmConfig(reader));
+  return ModelConfig{
+      .model_type = {},
+      .hidden_size = config.hidden_size,
+      .num_layers = config.num_layers,
+      .vocab_size = config.vocab_size,
+      .tie_word_embeddings = false,
+      .bos_token_id = 0,  // the defaults of transformers' class
+      .generation = {.eos_token_ids = {2}},
+      .family = config,
+  };
 }
 
 struct Family {
@@ -69,23 +110,26 @@ struct Family {
 };
 
 constexpr Family kFamilies[] = {
-    {"gla", ReadGla},
+    {"decaying_fast_weights", ReadFla<ReadDecayingFastWeightsConfig>},
+    {"gated_retnet", ReadFla<ReadGatedRetNetConfig>},
+    {"gated_rfa", ReadFla<ReadGatedRfaConfig>},
+    {"gla", ReadFla<ReadGlaConfig>},
+    {"hgrn2", ReadFla<ReadHgrn2Config>},
+    {"linear_attn", ReadFla<ReadLinearAttnConfig>},
+    {"mamba", ReadMamba},
+    {"mamba2", ReadMamba2},
+    {"retnet", ReadFla<ReadRetNetConfig>},
+    {"rwkv6", ReadFla<ReadRwkv6Config>},
+    {"xlstm", ReadXlstm},
 };
-
-std::string FamilyNames() {
-  std::string names;
-  for (const Family& family : kFamilies) {
-    absl::StrAppend(&names, names.empty() ? "" : ", ", family.model_type);
-  }
-  return names;
-}
 
 const Family* ReadFamily(JsonReader& reader) {
   const std::string model_type = reader.String("model_type", "");
   for (const Family& family : kFamilies) {
     if (model_type == family.model_type) return &family;
   }
-  reader.Refuse("model_type", absl::StrCat("the supported ones are: ", FamilyNames()));
+  reader.Refuse("model_type",
+                absl::StrCat("the supported ones are: ", absl::StrJoin(FamilyNames(), ", ")));
   return nullptr;
 }
 
@@ -149,9 +193,15 @@ absl::Status ReadGenerationDefaults(std::string_view text, ModelConfig& config) 
 
 }  // namespace
 
+std::vector<std::string> FamilyNames() {
+  std::vector<std::string> names;
+  for (const Family& family : kFamilies) names.emplace_back(family.model_type);
+  return names;
+}
+
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config,
                                              std::optional<std::string_view> generation_config) {
-  SLUICE_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(config, kConfigFile));
+  SLUICE_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(TagInfinities(config), kConfigFile));
   JsonReader reader(json, kConfigFile);
   const Family* family = ReadFamily(reader);
   SLUICE_RETURN_IF_ERROR(reader.status());

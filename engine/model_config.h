@@ -10,7 +10,17 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/models/decaying_fast_weights_config.h"
+#include "engine/models/gated_retnet_config.h"
+#include "engine/models/gated_rfa_config.h"
 #include "engine/models/gla_config.h"
+#include "engine/models/hgrn2_config.h"
+#include "engine/models/linear_attn_config.h"
+#include "engine/models/mamba2_config.h"
+#include "engine/models/mamba_config.h"
+#include "engine/models/retnet_config.h"
+#include "engine/models/rwkv6_config.h"
+#include "engine/models/xlstm_config.h"
 
 namespace sluice {
 
@@ -27,7 +37,9 @@ struct GenerationDefaults {
 };
 
 // One alternative a family of models, each with its own config.
-using FamilyConfig = std::variant<GlaConfig>;
+using FamilyConfig = std::variant<DecayingFastWeightsConfig, GatedRetNetConfig, GatedRfaConfig,
+                                  GlaConfig, Hgrn2Config, LinearAttnConfig, MambaConfig,
+                                  Mamba2Config, RetNetConfig, Rwkv6Config, XlstmConfig>;
 
 struct ModelConfig {
   std::string model_type;  // the key of the table of families
@@ -39,6 +51,9 @@ struct ModelConfig {
   GenerationDefaults generation;
   FamilyConfig family;
 };
+
+// The model_type of every family that is supported, in order.
+std::vector<std::string> FamilyNames();
 
 // Reads the texts of config.json and generation_config.json, where there is one.
 // InvalidArgument, with file, key, value and limit, for what is malformed, out of range or unknown.

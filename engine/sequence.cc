@@ -59,7 +59,7 @@ absl::StatusOr<std::vector<int32_t>> PromptTokens(const Request& request,
   if (request.text.has_value()) {
     if (tokenizer.vocab_size() == 0) {
       return absl::FailedPreconditionError(
-          "text: the model directory has no tokenizer.json; give token_ids");
+          "text: the model directory has no tokenizer; give token_ids");
     }
     const auto bytes = static_cast<int64_t>(request.text->size());
     if (bytes == 0) return Invalid("text", "is empty; a prompt needs at least one token");

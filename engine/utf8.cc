@@ -1,5 +1,6 @@
 #include "engine/utf8.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace sluice {
@@ -136,7 +137,10 @@ void LossyUtf8::Push(std::string_view bytes, std::string* out) {
 }
 
 void LossyUtf8::Flush(std::string* out) {
-  if (!held_.empty()) out->append(kReplacement);
+  // All held bytes but the first continue a character, so none of them begins another one.
+  const bool each = replaces_ == Replaces::kEachByte;
+  const size_t count = each ? held_.size() : std::min<size_t>(held_.size(), 1);
+  for (size_t i = 0; i < count; ++i) out->append(kReplacement);
   held_.clear();
 }
 

@@ -27,20 +27,26 @@ Utf8Char Utf8Before(std::string_view text, size_t end);
 // `code_point` is a Unicode scalar value.
 void AppendUtf8(char32_t code_point, std::string* out);
 
-// Makes valid UTF-8 of a stream of bytes: each maximal part of a broken character becomes one
-// U+FFFD, as in the Unicode standard's recommended practice. Bytes of a character that is not
-// complete yet, three at most, are held back. Not thread-safe.
+// Makes valid UTF-8 of a stream of bytes. Bytes of a character that is not complete yet, three at
+// most, are held back. Not thread-safe.
 class LossyUtf8 {
  public:
+  // What becomes one U+FFFD: each maximal part of a broken character, as in the Unicode standard's
+  // recommended practice, or each byte of it.
+  enum class Replaces { kMaximalPart, kEachByte };
+
+  explicit LossyUtf8(Replaces replaces = Replaces::kMaximalPart) : replaces_(replaces) {}
+
   // Appends what `bytes` completes.
   void Push(std::string_view bytes, std::string* out);
 
-  // Appends U+FFFD if an incomplete character is held, and starts afresh.
+  // Replaces an incomplete character that is held, and starts afresh.
   void Flush(std::string* out);
 
  private:
   void PushLead(uint8_t byte, std::string* out);
 
+  Replaces replaces_;
   std::string held_;
 };
 

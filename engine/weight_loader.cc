@@ -108,11 +108,13 @@ absl::StatusOr<std::vector<float>> WeightLoader::HostFloats(const WeightPart& pa
   } else {
     Convert(tensor.dtype, tensor.data, tensor.elements(), DType::kFloat32, to);
   }
+  checkpoint_->Release(tensor);
   return values;
 }
 
-absl::StatusOr<DeviceBuffer> WeightLoader::FromHost(const std::vector<float>& values) {
-  const auto bytes = static_cast<int64_t>(values.size()) * 4;
+absl::StatusOr<DeviceBuffer> WeightLoader::FromHost(const std::vector<float>& values, DType dtype) {
+  const auto count = static_cast<int64_t>(values.size());
+  const int64_t bytes = count * DTypeBytes(dtype);
   loaded_bytes_ += bytes;
   if (checkpoint_ == nullptr) return DeviceBuffer();
   DeviceBuffer buffer(device_, bytes);
@@ -121,7 +123,13 @@ absl::StatusOr<DeviceBuffer> WeightLoader::FromHost(const std::vector<float>& va
                                                      " bytes; the device has ",
                                                      device_->FreeBytes(), " free"));
   }
-  device_->Upload(buffer.data(), values.data(), bytes);
+  const auto* from = reinterpret_cast<const std::byte*>(values.data());
+  if (dtype != DType::kFloat32) {
+    block_.resize(std::max<size_t>(block_.size(), bytes));
+    Convert(DType::kFloat32, from, count, dtype, block_.data());
+    from = block_.data();
+  }
+  device_->Upload(buffer.data(), from, bytes);
   return buffer;
 }
 
@@ -134,7 +142,7 @@ void WeightLoader::Upload(const TensorView& tensor, DType dtype, std::byte* to) 
                               .bytes = count * DTypeBytes(tensor.dtype)};
     const std::byte* converted = block.data;
     if (tensor.dtype != dtype) {
-      block_.resize(kBlockElements * 4);
+      block_.resize(std::max<size_t>(block_.size(), kBlockElements * 4));
       Convert(block.dtype, block.data, count, dtype, block_.data());
       converted = block_.data();
     }

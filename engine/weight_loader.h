@@ -42,8 +42,15 @@ class WeightLoader {
   }
   // A tensor as float32 on the host, for what is computed from it once: small ones only.
   absl::StatusOr<std::vector<float>> HostFloats(const WeightPart& part);
-  // What was computed on the host, on the device. ResourceExhausted.
-  absl::StatusOr<DeviceBuffer> FromHost(const std::vector<float>& values);
+  // What was computed on the host, on the device, as `dtype`: float32 or bfloat16.
+  // ResourceExhausted.
+  absl::StatusOr<DeviceBuffer> FromHost(const std::vector<float>& values,
+                                        DType dtype = DType::kFloat32);
+
+  // Whether the checkpoint has such a tensor: for models that it may have by one of two names.
+  bool Has(const std::string& name) const {
+    return checkpoint_ != nullptr && checkpoint_->Has(name);
+  }
 
   // What was asked for, in order.
   const std::vector<WeightPart>& asked() const { return asked_; }

@@ -1,6 +1,9 @@
 // What every layer needs to queue its work: the device, and the formats that it computes with.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+
 #include "kernels/device.h"
 
 namespace sluice {
@@ -8,6 +11,11 @@ namespace sluice {
 struct Compute {
   Compute(Device* on, DType weights)
       : device(on), matrix_dtype(weights), act(on->ActivationType(weights)) {}
+
+  // So many activations further.
+  std::byte* Column(std::byte* base, int64_t column) const {
+    return base + column * DTypeBytes(act);
+  }
 
   Device* device;      // outlives the layers
   DType matrix_dtype;  // of the weights of products: float32 or bfloat16

@@ -1,21 +1,28 @@
 #include "engine/layers/conv_layer.h"
 
 #include "engine/status_macros.h"
+#include "kernels/check.h"
 
 namespace sluice {
 
 absl::StatusOr<ConvLayer> ConvLayer::Load(WeightLoader* loader, int32_t width,
-                                          const std::vector<ConvPart>& parts) {
+                                          const std::vector<ConvPart>& parts, Activation act) {
   ConvLayer conv;
   std::vector<WeightPart> weights;
+  std::vector<WeightPart> biases;
   int64_t channels = 0;
   for (const ConvPart& part : parts) {
     weights.push_back({part.name + ".weight", {part.channels, 1, width}});
+    if (part.bias) biases.push_back({part.name + ".bias", {part.channels}});
     channels += part.channels;
   }
   conv.width_ = width;
+  conv.act_ = act;
   conv.channels_ = static_cast<int32_t>(channels);
   SLUICE_ASSIGN_OR_RETURN(conv.weight_, loader->Floats(weights));
+  if (biases.empty()) return conv;
+  SLUICE_CHECK(biases.size() == parts.size());
+  SLUICE_ASSIGN_OR_RETURN(conv.bias_, loader->Floats(biases));
   return conv;
 }
 
@@ -32,10 +39,11 @@ void ConvLayer::Forward(const Compute& compute, const BatchView& batch, const vo
                              .x = x,
                              .x_stride = x_stride,
                              .weight = weight_.as<float>(),
-                             .bias = nullptr,
+                             .bias = bias_.as<float>(),
                              .windows = windows,
                              .slot_stride = slot_stride,
-                             .y = y});
+                             .y = y,
+                             .act = act_});
 }
 
 }  // namespace sluice

@@ -9,13 +9,17 @@
 #include "engine/batch.h"
 #include "engine/layers/compute.h"
 #include "engine/weight_loader.h"
+#include "kernels/activation.h"
 #include "kernels/device_buffer.h"
 
 namespace sluice {
 
 struct ConvPart {
-  std::string name;  // of the module: its tensor is <name>.weight of shape [channels, 1, width]
+  // Of the module: its tensors are <name>.weight of shape [channels, 1, width] and, if wanted,
+  // <name>.bias of [channels].
+  std::string name;
   int64_t channels;
+  bool bias = false;
 };
 
 class ConvLayer {
@@ -25,8 +29,10 @@ class ConvLayer {
 
   ConvLayer() = default;
 
+  // Either all parts have a bias or none.
   static absl::StatusOr<ConvLayer> Load(WeightLoader* loader, int32_t width,
-                                        const std::vector<ConvPart>& parts);
+                                        const std::vector<ConvPart>& parts,
+                                        Activation act = Activation::kSilu);
 
   // y [rows, channels], contiguous, from x [rows, channels], rows `x_stride` apart. `windows`: that
   // of slot 0, read and written.
@@ -36,7 +42,9 @@ class ConvLayer {
  private:
   int32_t width_ = 0;
   int32_t channels_ = 0;
+  Activation act_ = Activation::kSilu;
   DeviceBuffer weight_;  // float32 [channels, width]
+  DeviceBuffer bias_;    // float32 [channels]; empty without one
 };
 
 }  // namespace sluice

@@ -7,13 +7,18 @@ namespace sluice {
 absl::StatusOr<HeadOutput> HeadOutput::Load(WeightLoader* loader, const HeadOutputSpec& spec) {
   HeadOutput result;
   result.spec_ = spec;
+  const int64_t width = int64_t{spec.heads} * spec.head_dim;
   if (!spec.norm.empty()) {
-    SLUICE_ASSIGN_OR_RETURN(result.norm_,
-                            loader->Floats({{spec.norm + ".weight", {spec.head_dim}}}));
+    const int64_t weights = spec.wide_weight ? width : spec.head_dim;
+    SLUICE_ASSIGN_OR_RETURN(result.norm_, loader->Floats({{spec.norm + ".weight", {weights}}}));
+    if (spec.norm_bias) {
+      SLUICE_ASSIGN_OR_RETURN(result.norm_bias_,
+                              loader->Floats({{spec.norm + ".bias", {weights}}}));
+    }
   }
-  SLUICE_ASSIGN_OR_RETURN(result.output_,
-                          Projection::Load(loader, int64_t{spec.heads} * spec.head_dim,
-                                           {{spec.output, spec.hidden_size}}));
+  SLUICE_ASSIGN_OR_RETURN(
+      result.output_,
+      Projection::Load(loader, width, {{spec.output, spec.hidden_size, spec.bias}}));
   return result;
 }
 
@@ -33,9 +38,13 @@ void HeadOutput::Forward(const Compute& compute, int32_t rows, void* o, const vo
                           .gate = gate,
                           .gate_stride = gate_stride,
                           .y = o,
-                          .y_stride = width});
+                          .y_stride = width,
+                          .center = spec_.center,
+                          .bias = norm_bias_.as<float>(),
+                          .wide_weight = spec_.wide_weight,
+                          .gate_first = spec_.gate_first});
   }
-  output_.Forward(compute, rows, o, width, x, spec_.hidden_size, /*accumulate=*/true);
+  output_.Add(compute, rows, o, width, x, spec_.hidden_size);
 }
 
 }  // namespace sluice

@@ -1,6 +1,7 @@
 // What follows the recurrence in most mixers: a norm of each head's output, a gate, a product.
 //
-//   x += (norm_per_head(o) * act(g)) Wo
+//   x += (norm_per_head(o) * act(g)) Wo + b      or, with the gate first,
+//   x += norm_per_head(o * act(g)) Wo + b
 #pragma once
 
 #include <cstdint>
@@ -24,6 +25,11 @@ struct HeadOutputSpec {
   std::string norm = "";    // module whose weight, of shape [head_dim], scales the norm; or none
   std::string output = "";  // module of Wo
   Activation gate_act = Activation::kNone;
+  bool wide_weight = false;  // the norm's weight is of shape [heads * head_dim]
+  bool center = false;       // layer norm instead of root-mean-square norm
+  bool norm_bias = false;    // of the norm, shaped as its weight, which is there as well
+  bool gate_first = false;
+  bool bias = false;  // of Wo
 };
 
 class HeadOutput {
@@ -39,7 +45,8 @@ class HeadOutput {
 
  private:
   HeadOutputSpec spec_{};
-  DeviceBuffer norm_;  // float32 [head_dim]; empty without a weight
+  DeviceBuffer norm_;       // float32 [head_dim], or of every head; empty without a weight
+  DeviceBuffer norm_bias_;  // the same
   Projection output_;
 };
 

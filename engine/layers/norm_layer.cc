@@ -10,6 +10,9 @@ absl::StatusOr<NormLayer> NormLayer::Load(WeightLoader* loader, const NormSpec& 
   norm.spec_ = spec;
   norm.dim_ = dim;
   SLUICE_ASSIGN_OR_RETURN(norm.weight_, loader->Floats({{name + ".weight", {dim}}}));
+  if (spec.bias) {
+    SLUICE_ASSIGN_OR_RETURN(norm.bias_, loader->Floats({{name + ".bias", {dim}}}));
+  }
   return norm;
 }
 
@@ -22,7 +25,9 @@ void NormLayer::Forward(const Compute& compute, int32_t rows, const void* x, voi
                         .x_stride = dim_,
                         .weight = weight_.as<float>(),
                         .y = y,
-                        .y_stride = dim_});
+                        .y_stride = dim_,
+                        .center = spec_.center,
+                        .bias = bias_.as<float>()});
 }
 
 }  // namespace sluice

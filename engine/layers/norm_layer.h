@@ -14,13 +14,15 @@ namespace sluice {
 // Which norm a model has between its layers.
 struct NormSpec {
   float eps;
+  bool center = false;  // layer norm instead of root-mean-square norm
+  bool bias = false;    // whether there is a <name>.bias beside the weight
 };
 
 class NormLayer {
  public:
   NormLayer() = default;
 
-  // Tensor <name>.weight of shape [dim].
+  // Tensors <name>.weight and, if wanted, <name>.bias of shape [dim].
   static absl::StatusOr<NormLayer> Load(WeightLoader* loader, const NormSpec& spec,
                                         const std::string& name, int32_t dim);
 
@@ -31,6 +33,7 @@ class NormLayer {
   NormSpec spec_{};
   int32_t dim_ = 0;
   DeviceBuffer weight_;  // float32 [dim]
+  DeviceBuffer bias_;    // the same; empty without one
 };
 
 }  // namespace sluice

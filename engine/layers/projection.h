@@ -15,34 +15,63 @@ namespace sluice {
 struct ProjectionPart {
   std::string name;  // of the module: its tensors are <name>.weight and, if wanted, <name>.bias
   int64_t out_dim;
+  bool bias = false;
+  // Where the results are to be read apart: how many rows of the tensor make each of them, in order
+  // and out_dim in all. Each then begins at a multiple of kColumnMultiple.
+  std::vector<int64_t> pieces = {};
+  int32_t copies = 1;  // of each piece, one after the other: what several heads share
 };
 
 class Projection {
  public:
-  // Columns of the result come in multiples of this; those past the parts' sum are zero.
+  // Columns of x and of the result come in multiples of this; those of the result that belong to no
+  // part are zero.
   static constexpr int64_t kColumnMultiple = 8;
-  // Columns of the result of parts of so many in all.
-  static int64_t Columns(int64_t out_dim) {
-    return (out_dim + kColumnMultiple - 1) / kColumnMultiple * kColumnMultiple;
+  // So many columns, rounded up to that.
+  static int64_t Columns(int64_t dim) {
+    return (dim + kColumnMultiple - 1) / kColumnMultiple * kColumnMultiple;
   }
 
   Projection() = default;
 
-  // Tensors <name>.weight of shape [out_dim, in_dim], side by side in the result.
+  // Tensors <name>.weight of shape [out_dim, in_dim] and <name>.bias of [out_dim], side by side in
+  // the result.
   static absl::StatusOr<Projection> Load(WeightLoader* loader, int64_t in_dim,
                                          const std::vector<ProjectionPart>& parts);
 
-  // y = x W, or y += x W. x [rows, in_dim], rows `x_stride` apart; y [rows, columns()] of
-  // activations, rows `y_stride` apart.
+  // One projection for each of `count` blocks of columns of the tensor <name>.weight, whose shape
+  // is [out_dim, count * in_dim].
+  static absl::StatusOr<std::vector<Projection>> LoadBlocks(WeightLoader* loader, int64_t in_dim,
+                                                            int64_t count, const std::string& name,
+                                                            int64_t out_dim);
+
+  // y = x W + b. x [rows, Columns(in_dim)], rows `x_stride` apart, of finite numbers past in_dim;
+  // y [rows, columns()] of activations, rows `y_stride` apart.
   void Forward(const Compute& compute, int32_t rows, const void* x, int64_t x_stride, void* y,
-               int64_t y_stride, bool accumulate = false) const;
+               int64_t y_stride) const {
+    Run(compute, {.rows = rows, .x = x, .x_stride = x_stride, .y = y, .y_stride = y_stride});
+  }
+  // y += x W + b.
+  void Add(const Compute& compute, int32_t rows, const void* x, int64_t x_stride, void* y,
+           int64_t y_stride) const {
+    Run(compute, {.rows = rows,
+                  .x = x,
+                  .x_stride = x_stride,
+                  .y = y,
+                  .y_stride = y_stride,
+                  .accumulate = true});
+  }
 
   int64_t columns() const { return columns_; }
 
  private:
-  int64_t in_dim_ = 0;
+  // Fills in what the weights decide.
+  void Run(const Compute& compute, LinearArgs args) const;
+
+  int64_t in_dim_ = 0;  // of the product: Columns of the tensors'
   int64_t columns_ = 0;
   DeviceBuffer weight_;  // matrix [columns, in_dim]
+  DeviceBuffer bias_;    // float32 [columns]; empty without one
 };
 
 }  // namespace sluice

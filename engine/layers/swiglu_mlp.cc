@@ -30,11 +30,15 @@ int64_t SwiGluMlp::ScratchBytes(int32_t rows, int32_t /*chunks*/) const {
 absl::Status SwiGluMlp::Load(WeightLoader* loader, const std::string& prefix) {
   const std::string mlp = prefix + names_.module + ".";
   Layer layer;
-  SLUICE_ASSIGN_OR_RETURN(layer.gate_up, Projection::Load(loader, hidden_size_,
-                                                          {{mlp + names_.gate, intermediate_size_},
-                                                           {mlp + names_.up, intermediate_size_}}));
-  SLUICE_ASSIGN_OR_RETURN(layer.down, Projection::Load(loader, intermediate_size_,
-                                                       {{mlp + names_.down, hidden_size_}}));
+  std::vector<ProjectionPart> parts = {{mlp + names_.gate, intermediate_size_, names_.bias},
+                                       {mlp + names_.up, intermediate_size_, names_.bias}};
+  if (!names_.gate_up.empty()) {
+    parts = {{mlp + names_.gate_up, 2 * int64_t{intermediate_size_}, names_.bias}};
+  }
+  SLUICE_ASSIGN_OR_RETURN(layer.gate_up, Projection::Load(loader, hidden_size_, parts));
+  SLUICE_ASSIGN_OR_RETURN(layer.down,
+                          Projection::Load(loader, intermediate_size_,
+                                           {{mlp + names_.down, hidden_size_, names_.bias}}));
   layers_.push_back(std::move(layer));
   return absl::OkStatus();
 }
@@ -44,19 +48,18 @@ void SwiGluMlp::Forward(int32_t layer, const SublayerContext& context) {
   ScratchArena arena(context.scratch);
   const Scratch scratch = LayOut(arena, rows);
   const Layer& weights = layers_[layer];
-  weights.gate_up.Forward(compute_, rows, context.normed, hidden_size_, scratch.gate_up,
-                          weights.gate_up.columns());
+  const int64_t stride = weights.gate_up.columns();
+  weights.gate_up.Forward(compute_, rows, context.normed, hidden_size_, scratch.gate_up, stride);
   compute_.device->GatedUnit({.dtype = compute_.act,
                               .rows = rows,
                               .dim = intermediate_size_,
                               .gate = scratch.gate_up,
-                              .gate_stride = weights.gate_up.columns(),
+                              .gate_stride = stride,
                               .up = scratch.gate_up + intermediate_size_ * DTypeBytes(compute_.act),
-                              .up_stride = weights.gate_up.columns(),
+                              .up_stride = stride,
                               .out = scratch.activated,
                               .out_stride = intermediate_size_});
-  weights.down.Forward(compute_, rows, scratch.activated, intermediate_size_, context.x,
-                       hidden_size_, /*accumulate=*/true);
+  weights.down.Add(compute_, rows, scratch.activated, intermediate_size_, context.x, hidden_size_);
 }
 
 }  // namespace sluice

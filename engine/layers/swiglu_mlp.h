@@ -1,4 +1,5 @@
-// The gated MLP that most families share: x += (silu(h Wg) * (h Wu)) Wd, with h = norm(x).
+// The gated MLP that most families share: x += (silu(h Wg) * (h Wu)) Wd, with h = norm(x),
+// and maybe biases.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +19,8 @@ struct MlpNames {
   std::string gate = "gate_proj";
   std::string up = "up_proj";
   std::string down = "down_proj";
+  std::string gate_up = "";  // if not empty, one module has the rows of both gate and up
+  bool bias = false;         // of every product
 };
 
 class SwiGluMlp : public Sublayer {

@@ -5,18 +5,10 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "engine/models/size_limits.h"
 
 namespace sluice {
 namespace {
-
-constexpr int64_t kMaxHiddenSize = 16384;
-constexpr int64_t kMaxIntermediateSize = 131072;
-constexpr int64_t kMaxLayers = 256;
-constexpr int64_t kMaxHeads = 256;
-constexpr int64_t kMaxVocabSize = 1'000'000;
-constexpr int64_t kMaxHeadDim = 512;
-constexpr int64_t kHeadDimMultiple = 16;
-constexpr int64_t kWidthMultiple = 8;
 
 // Which fused kernels fla trains with, and its training losses.
 constexpr std::string_view kIgnoredKeys[] = {
@@ -32,32 +24,31 @@ struct NamedActivation {
 };
 
 // The names of ACT2FN in fla/modules/activations that a kernel has.
-constexpr std::array<NamedActivation, 6> kActivations = {{
+constexpr std::array<NamedActivation, 7> kActivations = {{
     {"relu", Activation::kRelu},
     {"sigmoid", Activation::kSigmoid},
     {"silu", Activation::kSilu},
     {"swish", Activation::kSilu},
     {"sqrelu", Activation::kSquareRelu},
     {"gelu", Activation::kGelu},
+    {"logsigmoid", Activation::kLogSigmoid},
 }};
 
-int32_t ReadWidth(JsonReader& reader, const char* key, int64_t fallback, int64_t max) {
-  const int64_t width = reader.Int(key, fallback, kWidthMultiple, max);
-  if (width % kWidthMultiple != 0) {
-    reader.Refuse(key, absl::StrCat("it must be a multiple of ", kWidthMultiple));
-  }
-  return static_cast<int32_t>(width);
-}
-
-// fla's formula: two thirds of hidden_ratio * hidden_size, rounded up to a multiple of 256.
-int32_t ReadIntermediateSize(JsonReader& reader, int32_t hidden_size, double fallback) {
-  const double ratio =
-      reader.Has("hidden_ratio") ? reader.Number("hidden_ratio", 4, 0.01, 64) : fallback;
+// fla's formula: two thirds of hidden_ratio * hidden_size, rounded up to a multiple of 256; all of
+// it, to a multiple of 32, where the MLP has no gate.
+int32_t ReadIntermediateSize(JsonReader& reader, int32_t hidden_size, const FlaDefaults& defaults) {
+  // What null is, whatever an absent key is.
+  const double null_ratio = defaults.gated_mlp ? 4 : 3.5;
+  const double ratio = reader.IsNull("hidden_ratio")
+                           ? null_ratio
+                           : reader.Number("hidden_ratio", defaults.hidden_ratio, 0.01, 64);
   if (reader.Has("intermediate_size")) {
     return ReadWidth(reader, "intermediate_size", kWidthMultiple, kMaxIntermediateSize);
   }
-  const auto exact = static_cast<int64_t>(hidden_size * ratio * 2 / 3);
-  const int64_t rounded = (exact + 255) / 256 * 256;
+  const double all = hidden_size * ratio;
+  const auto exact = static_cast<int64_t>(defaults.gated_mlp ? all * 2 / 3 : all);
+  const int64_t multiple = defaults.gated_mlp ? 256 : 32;
+  const int64_t rounded = (exact + multiple - 1) / multiple * multiple;
   if (rounded < 1 || rounded > kMaxIntermediateSize) {
     reader.Refuse("hidden_ratio", absl::StrCat("with hidden_size ", hidden_size,
                                                " it makes an intermediate_size of ", rounded,
@@ -95,17 +86,18 @@ FlaTrunk ReadFlaTrunk(JsonReader& reader, const FlaDefaults& defaults) {
   trunk.num_layers =
       static_cast<int32_t>(reader.Int("num_hidden_layers", defaults.num_layers, 1, kMaxLayers));
   trunk.vocab_size = static_cast<int32_t>(reader.Int("vocab_size", 32000, 8, kMaxVocabSize));
-  trunk.intermediate_size = ReadIntermediateSize(reader, trunk.hidden_size, defaults.hidden_ratio);
+  trunk.intermediate_size = ReadIntermediateSize(reader, trunk.hidden_size, defaults);
   trunk.norm_eps = static_cast<float>(reader.Number("norm_eps", defaults.norm_eps, 1e-12, 0.1));
   trunk.tie_word_embeddings = reader.Bool("tie_word_embeddings", false);
   return trunk;
 }
 
-FlaHeads ReadFlaHeads(JsonReader& reader, int32_t hidden_size, const FlaDefaults& defaults) {
+FlaHeads ReadFlaHeads(JsonReader& reader, int32_t hidden_size, const FlaDefaults& defaults,
+                      bool grouped) {
   FlaHeads heads = {};
   heads.num_heads = static_cast<int32_t>(reader.Int("num_heads", defaults.num_heads, 1, kMaxHeads));
   heads.num_kv_heads = heads.num_heads;
-  if (reader.Has("num_kv_heads")) {
+  if (grouped && reader.Has("num_kv_heads")) {
     heads.num_kv_heads =
         static_cast<int32_t>(reader.Int("num_kv_heads", heads.num_heads, 1, heads.num_heads));
   }
@@ -142,13 +134,31 @@ Activation ReadFlaActivation(JsonReader& reader, const char* key) {
   for (const NamedActivation& known : kActivations) {
     if (name == known.name) return known.activation;
   }
-  reader.Refuse(key, "it must be null, relu, sigmoid, silu, swish, sqrelu or gelu");
+  reader.Refuse(key, "it must be null, relu, sigmoid, silu, swish, sqrelu, gelu or logsigmoid");
   return Activation::kNone;
 }
 
-bool ReadFlaAffine(JsonReader& reader) {
+bool ReadFlaAffine(JsonReader& reader, bool fallback) {
   const bool null = reader.IsNull("elementwise_affine");
-  return !null && reader.Bool("elementwise_affine", true);
+  return !null && reader.Bool("elementwise_affine", fallback);
+}
+
+std::string_view ReadFlaGateNormName(JsonReader& reader, bool use_output_gate) {
+  return reader.Bool("fuse_norm", true) && use_output_gate ? "g_norm_swish_gate" : "g_norm";
+}
+
+void ReadFlaMode(JsonReader& reader, std::string_view fallback, bool parallel) {
+  const std::string mode = reader.String("attn_mode", fallback);
+  if (mode == "chunk" || mode == "fused_chunk" || mode == "fused_recurrent") return;
+  if (parallel && mode == "parallel") return;
+  reader.Refuse("attn_mode", absl::StrCat("it must be chunk, fused_chunk",
+                                          parallel ? ", parallel" : "", " or fused_recurrent"));
+}
+
+void RequireKeys(JsonReader& reader, absl::Span<const std::string_view> keys) {
+  for (const std::string_view key : keys) {
+    if (!reader.Has(key)) reader.Refuse(key, "it has no default");
+  }
 }
 
 void RefuseFlaHybrids(JsonReader& reader, const char* hidden_act) {
@@ -159,7 +169,7 @@ void RefuseFlaHybrids(JsonReader& reader, const char* hidden_act) {
     reader.Refuse("attnres_block_size", "attention residuals are not supported");
   }
   // fla's MLP builds with no other function that its output gates know.
-  if (reader.String("hidden_act", hidden_act) != hidden_act) {
+  if (hidden_act != nullptr && reader.String("hidden_act", hidden_act) != hidden_act) {
     reader.Refuse("hidden_act", absl::StrCat("it must be ", hidden_act));
   }
   reader.Ignore(kIgnoredKeys);

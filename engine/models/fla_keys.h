@@ -6,7 +6,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
+#include "absl/types/span.h"
 #include "engine/json.h"
 #include "kernels/activation.h"
 
@@ -20,6 +22,7 @@ struct FlaDefaults {
   double expand_k = 1.0;
   double expand_v = 1.0;
   double hidden_ratio = 4;
+  bool gated_mlp = true;  // of three products: its intermediate size is two thirds of the ratio's
   double norm_eps = 1e-6;
 };
 
@@ -49,8 +52,10 @@ struct FlaHeads {
   int32_t KvKeyDim() const { return num_kv_heads * head_k_dim; }  // of k, and of gates beside it
   int32_t KvValueDim() const { return num_kv_heads * head_v_dim; }
 };
-// num_heads, num_kv_heads, expand_k and expand_v.
-FlaHeads ReadFlaHeads(JsonReader& reader, int32_t hidden_size, const FlaDefaults& defaults);
+// num_heads, num_kv_heads, expand_k and expand_v. Models without `grouped` heads have no
+// num_kv_heads.
+FlaHeads ReadFlaHeads(JsonReader& reader, int32_t hidden_size, const FlaDefaults& defaults,
+                      bool grouped = true);
 
 struct FlaShortConv {
   bool use;
@@ -59,16 +64,30 @@ struct FlaShortConv {
 // use_short_conv, conv_size and share_conv_kernel.
 FlaShortConv ReadFlaShortConv(JsonReader& reader);
 
-// One of the names of fla's ACT2FN: relu, sigmoid, silu, swish, sqrelu, gelu; kNone for an absent
-// or null key.
+// One of the names of fla's ACT2FN: relu, sigmoid, silu, swish, sqrelu, gelu, logsigmoid; kNone for
+// an absent or null key.
 Activation ReadFlaActivation(JsonReader& reader, const char* key);
 
 // elementwise_affine, of which fla takes null as false.
-bool ReadFlaAffine(JsonReader& reader);
+bool ReadFlaAffine(JsonReader& reader, bool fallback = true);
+
+// fuse_norm, as it shows: in the name of the module that norms a head's output. Beside an output
+// gate the two are one module.
+std::string_view ReadFlaGateNormName(JsonReader& reader, bool use_output_gate);
+
+// attn_mode, one of fla's forms of the same function, of which only some layers have `parallel`.
+void ReadFlaMode(JsonReader& reader, std::string_view fallback, bool parallel = false);
+
+// Refuses a config.json without the keys that have no default: those of families that no library
+// defines.
+void RequireKeys(JsonReader& reader, absl::Span<const std::string_view> keys);
+// These are, of the families around fla's blocks.
+inline constexpr std::string_view kRequiredTrunkKeys[] = {"vocab_size", "hidden_size",
+                                                          "num_hidden_layers", "num_heads"};
 
 // Refuses by name what makes another function of any of these models: softmax attention layers,
-// attention residuals, an MLP activation other than `hidden_act`. Ignores the choice of fused
-// kernels and training losses.
+// attention residuals, an MLP activation other than `hidden_act`, unless that is null because
+// the family reads the key itself. Ignores the choice of fused kernels and training losses.
 void RefuseFlaHybrids(JsonReader& reader, const char* hidden_act = "swish");
 
 }  // namespace sluice

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,7 +13,7 @@
 #include "engine/layers/projection.h"
 #include "engine/layers/recurrence.h"
 #include "engine/layers/scratch_arena.h"
-#include "engine/layers/swiglu_mlp.h"
+#include "engine/models/fla_blocks.h"
 #include "engine/status_macros.h"
 #include "kernels/device_buffer.h"
 
@@ -62,10 +63,6 @@ class GlaMixer : public Sublayer {
   Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const;
   GatedOperands Prepare(const GlaLayer& layer, const SublayerContext& context,
                         const Scratch& scratch) const;
-
-  const std::byte* Column(const std::byte* base, int64_t column) const {
-    return base + column * DTypeBytes(compute_.act);
-  }
 
   GlaConfig config_;
   Compute compute_;
@@ -128,7 +125,7 @@ absl::Status GlaMixer::Load(WeightLoader* loader, const std::string& prefix) {
   SLUICE_ASSIGN_OR_RETURN(layer.gate_weight,
                           loader->Floats({{attn + "gk_proj.1.weight", {gate_dim, rank}}}));
   SLUICE_ASSIGN_OR_RETURN(layer.gate_bias, loader->Floats({{attn + "gk_proj.1.bias", {gate_dim}}}));
-  const std::string norm = absl::StrCat(attn, std::string(config_.GateNormName()));
+  const std::string norm = absl::StrCat(attn, std::string(config_.gate_norm));
   SLUICE_ASSIGN_OR_RETURN(layer.output,
                           HeadOutput::Load(loader, {.hidden_size = config_.trunk.hidden_size,
                                                     .heads = config_.heads.num_heads,
@@ -150,7 +147,8 @@ void GlaMixer::Forward(int32_t layer, const SublayerContext& context) {
                              scratch.projected, columns_.total);
   const GatedOperands operands = Prepare(weights, context, scratch);
   RunRecurrence(compute_, shape_, batch, operands, scratch.workspace);
-  const void* gate = config_.use_output_gate ? Column(scratch.projected, columns_.gate) : nullptr;
+  const void* gate =
+      config_.use_output_gate ? compute_.Column(scratch.projected, columns_.gate) : nullptr;
   weights.output.Forward(compute_, batch.rows, scratch.mixed, gate, columns_.total, context.x);
 }
 
@@ -182,14 +180,14 @@ GatedOperands GlaMixer::Prepare(const GlaLayer& layer, const SublayerContext& co
        .dim = config_.heads.KvKeyDim(),
        .normalizer = config_.gate_logit_normalizer,
        .clamp_min = config_.clamp_min.value_or(-std::numeric_limits<float>::infinity()),
-       .x = Column(scratch.projected, columns_.low_rank),
+       .x = compute_.Column(scratch.projected, columns_.low_rank),
        .x_stride = columns_.total,
        .weight = layer.gate_weight.as<float>(),
        .bias = layer.gate_bias.as<float>(),
        .log_decay = scratch.log_decay});
-  return {.q = Column(qkv, columns_.q),
-          .k = Column(qkv, columns_.k),
-          .v = Column(qkv, columns_.v),
+  return {.q = compute_.Column(qkv, columns_.q),
+          .k = compute_.Column(qkv, columns_.k),
+          .v = compute_.Column(qkv, columns_.v),
           .q_stride = stride,
           .k_stride = stride,
           .v_stride = stride,
@@ -202,17 +200,12 @@ GatedOperands GlaMixer::Prepare(const GlaLayer& layer, const SublayerContext& co
 }  // namespace
 
 Architecture MakeGla(const GlaConfig& config, const Compute& compute) {
-  Architecture architecture;
-  architecture.norm = {.eps = config.trunk.norm_eps};
-  architecture.gate = "vector, on the key side";
-  architecture.state_shape = {config.heads.num_heads, config.heads.num_kv_heads,
-                              config.heads.head_k_dim, config.heads.head_v_dim};
-  architecture.blocks.push_back(
-      {"attn_norm", std::make_unique<GlaMixer>(config, compute, &architecture.layer_state)});
-  architecture.blocks.push_back(
-      {"mlp_norm", std::make_unique<SwiGluMlp>(compute, config.trunk.hidden_size,
-                                               config.trunk.intermediate_size)});
-  return architecture;
+  FlaMixer mixer;
+  mixer.gate = "vector, on the key side";
+  mixer.shape = {config.heads.num_heads, config.heads.num_kv_heads, config.heads.head_k_dim,
+                 config.heads.head_v_dim};
+  mixer.sublayer = std::make_unique<GlaMixer>(config, compute, &mixer.state);
+  return MakeFlaBlocks(config.trunk, std::move(mixer), compute);
 }
 
 }  // namespace sluice

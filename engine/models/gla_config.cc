@@ -16,11 +16,7 @@ void RefuseOtherFunctions(JsonReader& reader) {
   if (!reader.Bool("use_gk", true))
     reader.Refuse("use_gk", "GLA always has a gate on the key side");
   if (reader.Bool("use_gv", false)) reader.Refuse("use_gv", "GLA has no gate on the value side");
-  // Which of three forms of the same function fla runs.
-  const std::string mode = reader.String("attn_mode", "chunk");
-  if (mode != "chunk" && mode != "fused_chunk" && mode != "fused_recurrent") {
-    reader.Refuse("attn_mode", "it must be chunk, fused_chunk or fused_recurrent");
-  }
+  ReadFlaMode(reader, "chunk");
 }
 
 }  // namespace
@@ -32,7 +28,7 @@ absl::StatusOr<GlaConfig> ReadGlaConfig(JsonReader& reader) {
   config.conv = ReadFlaShortConv(reader);
   config.feature_map = ReadFlaActivation(reader, "feature_map");
   config.use_output_gate = reader.Bool("use_output_gate", true);
-  config.fuse_norm = reader.Bool("fuse_norm", true);
+  config.gate_norm = ReadFlaGateNormName(reader, config.use_output_gate);
   config.elementwise_affine = ReadFlaAffine(reader);
   if (reader.Has("clamp_min")) {
     config.clamp_min = static_cast<float>(reader.Number("clamp_min", 0, -1e6, 0));

@@ -21,18 +21,13 @@ struct GlaConfig {
   FlaShortConv conv;               // on q, k and v, with SiLU and without bias
   Activation feature_map;          // of q and k
   bool use_output_gate;            // swish(g_proj x), multiplied to the normed output
-  bool fuse_norm;                  // the same function; see GateNormName
+  std::string_view gate_norm;      // what the norm of a head's output is called
   bool elementwise_affine;         // whether the norm of a head's output has a weight
   std::optional<float> clamp_min;  // of the log gate: at most 0
 
   // Fixed in fla: no key of config.json reaches them.
   int32_t gate_low_rank_dim = 16;
   float gate_logit_normalizer = 16;
-
-  // The module of a layer's "attn" whose weight, of shape [head_v_dim], norms a head's output.
-  std::string_view GateNormName() const {
-    return fuse_norm && use_output_gate ? "g_norm_swish_gate" : "g_norm";
-  }
 };
 
 // Reads every key that changes the function; absent ones have fla's default. Keys that do not

@@ -1,15 +1,17 @@
-// Our log-probabilities against those that flash-linear-attention gave for the same checkpoints
-// (tests/golden/write_goldens.py).
+// Our log-probabilities against those that each model's reference gave for the same checkpoints
+// (tests/golden).
 
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/model_config.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "tests/engine/recording_sink.h"
@@ -25,26 +27,30 @@ struct Tolerance {
 };
 
 struct GoldenCase {
+  std::filesystem::path checkpoint;
   DeviceKind device;
   std::string dtype;
   Tolerance tolerance;
 };
-
-std::vector<GoldenCase> Cases() {
-  std::vector<GoldenCase> cases;
-  for (const DeviceKind device : DevicesUnderTest()) {
-    cases.push_back({device, "float32", {1e-3, 1e-3}});
-    cases.push_back({device, "bfloat16", {5e-2, 5e-3}});
-  }
-  return cases;
-}
 
 std::vector<std::filesystem::path> Checkpoints() {
   std::vector<std::filesystem::path> found;
   for (const auto& entry : std::filesystem::directory_iterator(SLUICE_SOURCE_DIR "/tests/golden")) {
     if (std::filesystem::exists(entry.path() / "golden.json")) found.push_back(entry.path());
   }
+  std::sort(found.begin(), found.end());
   return found;
+}
+
+std::vector<GoldenCase> Cases() {
+  std::vector<GoldenCase> cases;
+  for (const auto& checkpoint : Checkpoints()) {
+    for (const DeviceKind device : DevicesUnderTest()) {
+      cases.push_back({checkpoint, device, "float32", {1e-3, 1e-3}});
+      cases.push_back({checkpoint, device, "bfloat16", {5e-2, 5e-3}});
+    }
+  }
+  return cases;
 }
 
 // Mean and maximum of |ours - theirs| over everything compared.
@@ -95,38 +101,45 @@ void CompareCase(Engine* engine, const nlohmann::json& golden, Difference* diffe
 
 class GoldenTest : public testing::TestWithParam<GoldenCase> {};
 
-TEST_P(GoldenTest, AgreesWithFlashLinearAttention) {
-  const std::vector<std::filesystem::path> checkpoints = Checkpoints();
-  ASSERT_GE(checkpoints.size(), 4);
-  for (const auto& path : checkpoints) {
-    SCOPED_TRACE(path.filename().string());
-    EngineConfig config;
-    config.model_dir = path;
-    config.needs_tokenizer = false;
-    config.device = GetParam().device == DeviceKind::kCuda ? "cuda" : "cpu";
-    config.dtype = GetParam().dtype;
-    config.threads = 2;
-    config.state_slots = 4;
-    config.max_step_tokens = 128;
-    auto engine = Engine::Create(config, nullptr, nullptr);
-    ASSERT_TRUE(engine.ok()) << engine.status();
-    std::ifstream file(path / "golden.json");
-    const nlohmann::json golden = nlohmann::json::parse(file);
-    Difference difference;
-    for (const auto& item : golden["cases"]) CompareCase(engine->get(), item, &difference);
-    EXPECT_GT(difference.count(), 1000);
-    EXPECT_LE(difference.max(), GetParam().tolerance.max);
-    EXPECT_LE(difference.mean(), GetParam().tolerance.mean);
-    std::printf("%s: max %.2e, mean %.2e over %ld\n", path.filename().c_str(), difference.max(),
-                difference.mean(), static_cast<long>(difference.count()));
+TEST_P(GoldenTest, AgreesWithTheReference) {
+  EngineConfig config;
+  config.model_dir = GetParam().checkpoint;
+  config.needs_tokenizer = false;
+  config.device = GetParam().device == DeviceKind::kCuda ? "cuda" : "cpu";
+  config.dtype = GetParam().dtype;
+  config.threads = 2;
+  config.state_slots = 4;
+  config.max_step_tokens = 128;
+  auto engine = Engine::Create(config, nullptr, nullptr);
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  std::ifstream file(GetParam().checkpoint / "golden.json");
+  const nlohmann::json golden = nlohmann::json::parse(file);
+  Difference difference;
+  for (const auto& item : golden["cases"]) CompareCase(engine->get(), item, &difference);
+  EXPECT_GT(difference.count(), 1000);
+  EXPECT_LE(difference.max(), GetParam().tolerance.max);
+  EXPECT_LE(difference.mean(), GetParam().tolerance.mean);
+  std::printf("%s: max %.2e, mean %.2e over %ld\n", GetParam().checkpoint.filename().c_str(),
+              difference.max(), difference.mean(), static_cast<long>(difference.count()));
+}
+
+// At least two of each family, so that none gets lost.
+TEST(Goldens, CoverEveryFamily) {
+  std::map<std::string, int> count;
+  for (const auto& checkpoint : Checkpoints()) {
+    const auto config = ReadModelConfig(checkpoint);
+    ASSERT_TRUE(config.ok()) << config.status();
+    ++count[config->model_type];
   }
+  for (const std::string& family : FamilyNames()) EXPECT_GE(count[family], 2) << family;
 }
 
 std::string CaseName(const testing::TestParamInfo<GoldenCase>& info) {
-  return (info.param.device == DeviceKind::kCuda ? "Cuda_" : "Cpu_") + info.param.dtype;
+  const std::string device = info.param.device == DeviceKind::kCuda ? "Cuda_" : "Cpu_";
+  return device + info.param.checkpoint.filename().string() + "_as_" + info.param.dtype;
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, GoldenTest, testing::ValuesIn(Cases()), CaseName);
+INSTANTIATE_TEST_SUITE_P(Checkpoints, GoldenTest, testing::ValuesIn(Cases()), CaseName);
 
 }  // namespace
 }  // namespace sluice

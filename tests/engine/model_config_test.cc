@@ -64,7 +64,7 @@ TEST(ModelConfig, ReadsAPublishedConfig) {
   EXPECT_FALSE(gla.clamp_min.has_value());
   EXPECT_EQ(gla.gate_low_rank_dim, 16);
   EXPECT_EQ(gla.gate_logit_normalizer, 16);
-  EXPECT_EQ(gla.GateNormName(), "g_norm_swish_gate");
+  EXPECT_EQ(gla.gate_norm, "g_norm_swish_gate");
 }
 
 TEST(ModelConfig, AbsentKeysHaveTheDefaultsOfFla) {
@@ -108,7 +108,7 @@ TEST(ModelConfig, ReadsEveryKeyThatChangesTheFunction) {
   EXPECT_FALSE(gla.elementwise_affine);
   EXPECT_FLOAT_EQ(gla.trunk.norm_eps, 1e-5);
   EXPECT_EQ(gla.trunk.intermediate_size, 648);
-  EXPECT_EQ(gla.GateNormName(), "g_norm");
+  EXPECT_EQ(gla.gate_norm, "g_norm");
 }
 
 TEST(ModelConfig, RoundsTheIntermediateSizeAsFlaDoes) {
@@ -124,7 +124,7 @@ TEST(ModelConfig, RoundsTheIntermediateSizeAsFlaDoes) {
 TEST(ModelConfig, NamesTheNormAfterItsFusion) {
   const auto name = [](const std::string& keys) {
     const ModelConfig config = ParseModelConfig(Config(keys), std::nullopt).value();
-    return std::string(Gla(config).GateNormName());
+    return std::string(Gla(config).gate_norm);
   };
   EXPECT_EQ(name(R"("fuse_norm":true)"), "g_norm_swish_gate");
   EXPECT_EQ(name(R"("fuse_norm":false)"), "g_norm");
@@ -142,6 +142,7 @@ TEST(ModelConfig, KnowsTheFeatureMapsOfFla) {
   EXPECT_EQ(map("swish"), Activation::kSilu);
   EXPECT_EQ(map("sqrelu"), Activation::kSquareRelu);
   EXPECT_EQ(map("gelu"), Activation::kGelu);
+  EXPECT_EQ(map("logsigmoid"), Activation::kLogSigmoid);
 }
 
 TEST(ModelConfig, IgnoresTheConvolutionSizeWithoutAConvolution) {

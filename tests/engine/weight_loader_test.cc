@@ -135,5 +135,17 @@ TEST_F(WeightLoaderTest, CountsWithoutACheckpoint) {
   EXPECT_EQ(loader.asked()[1].shape, (std::vector<int64_t>{2}));
 }
 
+TEST_F(WeightLoaderTest, RoundsWhatComesFromTheHostAsWhatIsInTheFile) {
+  const std::vector<float> values = {1.00390625F, -1.01171875F, 3.14159F, 0, 1e-30F, 7, -8, 0.1F};
+  const WrittenTensor tensor = {"w", "F32", {8}, BytesOf(values)};
+  const auto from_file = Load<uint16_t>(tensor, DType::kBFloat16);
+  const auto checkpoint = Checkpoint::Open(scratch_.path()).value();
+  WeightLoader loader(checkpoint.get(), device_.get(), DType::kBFloat16);
+  const auto buffer = loader.FromHost(values, DType::kBFloat16).value();
+  ASSERT_EQ(buffer.bytes(), 16);
+  EXPECT_EQ(std::vector<uint16_t>(buffer.as<uint16_t>(), buffer.as<uint16_t>() + 8), from_file);
+  EXPECT_EQ(loader.loaded_bytes(), 16);
+}
+
 }  // namespace
 }  // namespace sluice

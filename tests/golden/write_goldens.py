@@ -3,13 +3,8 @@
     python3 write_goldens.py [--out DIR] [--only NAME ...]
 
 Needs a GPU, PyTorch, safetensors and flash-linear-attention. For each entry of GOLDENS it writes
-OUT/NAME/config.json, the weights (random, from a fixed seed) as safetensors, and golden.json:
-
-    {"settings": {what ran, and the differences measured below},
-     "cases": [{"token_ids": [...],
-                "token_logprobs": [null, log p(id_1 | id_0), ...],
-                "top_logprobs": [null, [[id, logprob] * 8] of what predicts id_1, ...],
-                "next_top_logprobs": [[id, logprob] * 8] after the last token}, ...]}
+OUT/NAME/config.json, the weights (random, from a fixed seed) as safetensors, and golden.json, which
+golden_file.py describes.
 
 The reference is GLAForCausalLM in float32 over the stored weights, with TF32 off everywhere; it
 runs its recurrent kernels up to 64 tokens and its chunkwise ones above. Before anything is written,
@@ -21,25 +16,21 @@ the script checks
   average and MAX_BF16 at most.
 """
 
-import os
-
-os.environ["TRITON_F32_DEFAULT"] = "ieee"  # Read when Triton is imported.
-
 import argparse
-import datetime
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch_reference as reference  # Before anything that imports Triton.
+
+import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
 
-LENGTHS = (1, 5, 63, 64, 65, 200)
-TOP = 8
+from golden_file import LENGTHS, case, token_logprobs, write_checkpoint, write_golden
+
 MAX_ORACLE_DIFFERENCE = 5e-4
 MIN_MISTAKE = 0.01
 MAX_BF16_MEAN = 5e-3
@@ -390,155 +381,69 @@ MISTAKES: dict[str, Callable[[dict], bool]] = {
 """Each with the settings in which it must show."""
 
 
-def use_first_configurations() -> None:
-    """Makes Triton take each kernel's first configuration instead of timing all of them.
-
-    Tuning flash-linear-attention for seven models takes an hour and changes only speed and
-    rounding.
-    """
-    from triton.runtime.autotuner import Autotuner
-
-    prune = Autotuner.prune_configs
-    Autotuner.prune_configs = lambda self, kwargs: prune(self, kwargs)[:1]
-
-
-def load_fla(config: dict, weights: dict[str, Tensor], dtype: torch.dtype, device: str):
-    """GLAForCausalLM over the given tensors; all of them must be used."""
-    from fla.models import GLAConfig, GLAForCausalLM
-
-    # Triton's interpreter cannot run the chunkwise kernels.
-    mode = "chunk" if device == "cuda" else "fused_recurrent"
-    model = GLAForCausalLM(GLAConfig(**{**config, "attn_mode": mode}))
-    state = {k: v.to(dtype) for k, v in weights.items()}
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    tied = {"lm_head.weight"} if config["tie_word_embeddings"] else set()
-    if unexpected or set(missing) - tied:
-        raise ValueError(f"missing {missing}, unexpected {unexpected}")
-    if config["tie_word_embeddings"]:
-        model.lm_head.weight = model.model.embeddings.weight
-    return model.to(device, dtype).eval()
-
-
-@torch.no_grad()
-def fla_logprobs(model, ids: list[int], device: str) -> Tensor:
-    """Log-probabilities [T, vocab] of the token after each of ids, float64 on the CPU."""
-    inputs = torch.tensor([ids], device=device)
-    logits = model(input_ids=inputs, use_cache=False, logits_to_keep=0).logits[0]
-    return logits.cpu().double().log_softmax(-1)
-
-
-def top(logprobs: Tensor) -> list[list]:
-    """The TOP most probable tokens of one distribution, as [id, logprob]."""
-    values, ids = logprobs.topk(TOP)
-    return [[int(i), round(float(v), 6)] for i, v in zip(ids, values, strict=True)]
-
-
-def case(ids: list[int], logprobs: Tensor) -> dict:
-    """One entry of golden.json."""
-    tokens = [round(float(logprobs[i - 1, ids[i]]), 6) for i in range(1, len(ids))]
-    return {
-        "token_ids": ids,
-        "token_logprobs": [None, *tokens],
-        "top_logprobs": [None, *(top(logprobs[i - 1]) for i in range(1, len(ids)))],
-        "next_top_logprobs": top(logprobs[-1]),
-    }
-
-
-def of_tokens(ids: list[int], logprobs: Tensor) -> Tensor:
-    """log p of each token but the first."""
-    return logprobs[torch.arange(len(ids) - 1), torch.tensor(ids[1:], dtype=torch.long)]
-
-
-def check_mistakes(config: dict, weights: dict[str, Tensor], ids: list[int], right: Tensor) -> dict:
+def check_mistakes(
+    config: dict, weights: dict[str, Tensor], ids: list[int], right: np.ndarray
+) -> dict:
     """Mean change of the tokens' log-probabilities by each mistake that must show."""
     out = {}
     for mistake, applies in MISTAKES.items():
         if not applies(config):
             continue
-        wrong = Oracle(config, weights, mistake).logprobs(ids)
-        change = float((of_tokens(ids, wrong) - of_tokens(ids, right)).abs().mean())
+        wrong = Oracle(config, weights, mistake).logprobs(ids).numpy()
+        change = float(np.abs(token_logprobs(ids, wrong) - token_logprobs(ids, right)).mean())
         out[mistake] = round(change, 4)
         if change < MIN_MISTAKE:
             raise AssertionError(f"{mistake!r} would hardly be seen: {change:.4f}")
     return out
 
 
-def save_weights(golden: Golden, weights: dict[str, Tensor], path: Path) -> None:
-    """model.safetensors, or shards of whole tensors with their index."""
-    if golden.shards == 1:
-        save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
-        (path / "model.safetensors").chmod(0o644)
-        return
-    names = list(weights)
-    per_shard = -(-len(names) // golden.shards)
-    where = {}
-    for shard in range(golden.shards):
-        file = f"model-{shard + 1:05}-of-{golden.shards:05}.safetensors"
-        part = {n: weights[n] for n in names[shard * per_shard : (shard + 1) * per_shard]}
-        save_file(part, path / file, metadata={"format": "pt"})
-        (path / file).chmod(0o644)
-        where.update(dict.fromkeys(part, file))
-    total = sum(w.numel() * w.element_size() for w in weights.values())
-    index = {"metadata": {"total_size": total}, "weight_map": where}
-    text = json.dumps(index, indent=1, sort_keys=True) + "\n"
-    (path / "model.safetensors.index.json").write_text(text, encoding="utf-8")
+def build(config: dict, weights: dict[str, Tensor], device: str):
+    """GLAForCausalLM over the given tensors in float32."""
+    # Triton's interpreter cannot run the chunkwise kernels.
+    mode = "chunk" if device == "cuda" else "fused_recurrent"
+    tensors = {name: tensor.double().numpy() for name, tensor in weights.items()}
+    keys = {**config, "attn_mode": mode}
+    return reference.build("fla.models", "GLAForCausalLM", "GLAConfig", keys, tensors).to(device)
 
 
-def what_ran(device: str) -> dict:
-    """Versions and device."""
-    import importlib.metadata
-
-    import triton
-
-    return {
-        "reference": "flash-linear-attention GLAForCausalLM, float32, TF32 off",
-        "flash-linear-attention": importlib.metadata.version("flash-linear-attention"),
-        "torch": torch.__version__,
-        "triton": triton.__version__,
-        "device": torch.cuda.get_device_name() if device == "cuda" else "CPU, Triton's interpreter",
-        "date": datetime.date.today().isoformat(),
-    }
-
-
-def write_golden(golden: Golden, out: Path, device: str) -> None:
+def write_one(golden: Golden, out: Path, device: str) -> None:
     """Makes, checks and writes one checkpoint."""
     config, weights = golden.config(), make_weights(golden)
     generator = torch.Generator().manual_seed(1000 + golden.seed)
     prompts = [
         torch.randint(config["vocab_size"], (n,), generator=generator).tolist() for n in LENGTHS
     ]
-    model = load_fla(config, weights, torch.float32, device)
-    half = load_fla(config, weights, torch.bfloat16, device)
+    model = build(config, weights, device)
+    half = build(config, weights, device).to(torch.bfloat16)
     oracle, cases, differences, rounding = Oracle(config, weights), [], [0.0], []
     for ids in prompts:
-        reference = fla_logprobs(model, ids, device)
-        differences.append(float((reference - oracle.logprobs(ids)).abs().max()))
-        rounded = of_tokens(ids, fla_logprobs(half, ids, device)) - of_tokens(ids, reference)
-        rounding.append(rounded.abs())
-        cases.append(case(ids, reference))
-    rounding = torch.cat(rounding)
+        logprobs = reference.logprobs(model, ids, device)
+        differences.append(float(np.abs(logprobs - oracle.logprobs(ids).numpy()).max()))
+        rounded = token_logprobs(ids, reference.logprobs(half, ids, device))
+        rounding.append(np.abs(rounded - token_logprobs(ids, logprobs)))
+        cases.append(case(ids, logprobs))
+    rounding = np.concatenate(rounding)
     measured = {
         "max_difference_from_float64": float(f"{max(differences):.2g}"),
         "bf16_mean_difference": float(f"{rounding.mean():.2g}"),
         "bf16_max_difference": float(f"{rounding.max():.2g}"),
     }
     print(f"{golden.name:30} {measured}", flush=True)
-    right = oracle.logprobs(prompts[-1])
+    right = oracle.logprobs(prompts[-1]).numpy()
     mistakes = check_mistakes(config, weights, prompts[-1], right)
-    print(f"{'':30} spread {float(right.std()):.2f}, mistakes {mistakes}", flush=True)
+    print(f"{'':30} spread {right.std():.2f}, mistakes {mistakes}", flush=True)
     if max(differences) > MAX_ORACLE_DIFFERENCE:
         raise AssertionError("flash-linear-attention and the oracle disagree")
     if rounding.mean() > MAX_BF16_MEAN or rounding.max() > MAX_BF16:
         raise AssertionError("too sensitive to rounding")
 
-    path = out / golden.name
-    path.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(golden.config_json(), indent=2) + "\n"
-    (path / "config.json").write_text(text, encoding="utf-8")
-    save_weights(golden, weights, path)
-    settings = {**what_ran(device), **measured, "mean_change_by_mistake": mistakes}
-    content = {"settings": settings, "cases": cases}
-    (path / "golden.json").write_text(json.dumps(content, separators=(",", ":")) + "\n", "utf-8")
+    tensors = {name: tensor.double().numpy() for name, tensor in weights.items()}
+    dtype = str(golden.dtype).removeprefix("torch.")
+    write_checkpoint(out / golden.name, golden.config_json(), tensors, dtype, golden.shards)
+    packages = ("flash-linear-attention", "triton")
+    ran = reference.what_ran("flash-linear-attention GLAForCausalLM", packages, device)
+    settings = {**ran, **measured, "mean_change_by_mistake": mistakes}
+    write_golden(out / golden.name, settings, cases)
 
 
 def main() -> None:
@@ -548,15 +453,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[g.name for g in GOLDENS])
     parser.add_argument("--device", default="cuda", help="cpu: Triton's interpreter, slow")
     args = parser.parse_args()
-    if args.device == "cpu":
-        os.environ["TRITON_INTERPRET"] = "1"
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.set_float32_matmul_precision("highest")
-    use_first_configurations()
+    reference.prepare(args.device)
     for golden in GOLDENS:
         if golden.name in args.only:
-            write_golden(golden, args.out, args.device)
+            write_one(golden, args.out, args.device)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,49 @@
+#include "engine/models/rwkv6_config.h"
+
+#include <string>
+
+#include "engine/status_macros.h"
+
+namespace sluice {
+namespace {
+
+constexpr FlaDefaults kDefaults = {
+    .expand_k = 0.5, .hidden_ratio = 3.5, .gated_mlp = false, .norm_eps = 1e-5};
+constexpr int64_t kMaxMixRank = 4096;
+constexpr int64_t kMaxDecayRank = 16384;
+
+void RefuseOtherFunctions(JsonReader& reader) {
+  RefuseFlaHybrids(reader, /*hidden_act=*/nullptr);
+  // Which of two forms of the same function fla runs.
+  const std::string mode = reader.String("attn_mode", "chunk");
+  if (mode != "chunk" && mode != "fused_recurrent") {
+    reader.Refuse("attn_mode", "it must be chunk or fused_recurrent");
+  }
+  reader.Ignore({"fuse_norm"});
+}
+
+Activation ReadHiddenAct(JsonReader& reader) {
+  if (reader.Has("hidden_act")) return ReadFlaActivation(reader, "hidden_act");
+  if (reader.IsNull("hidden_act")) reader.Refuse("hidden_act", "the channel mix needs one");
+  return Activation::kSquareRelu;
+}
+
+}  // namespace
+
+absl::StatusOr<Rwkv6Config> ReadRwkv6Config(JsonReader& reader) {
+  Rwkv6Config config = {};
+  config.trunk = ReadFlaTrunk(reader, kDefaults);
+  config.heads = ReadFlaHeads(reader, config.trunk.hidden_size, kDefaults, /*grouped=*/false);
+  config.proj_low_rank_dim =
+      static_cast<int32_t>(reader.Int("proj_low_rank_dim", 32, 1, kMaxMixRank));
+  config.gate_low_rank_dim =
+      static_cast<int32_t>(reader.Int("gate_low_rank_dim", 64, 1, kMaxDecayRank));
+  config.hidden_act = ReadHiddenAct(reader);
+  config.norm_first = reader.Bool("norm_first", true);
+  config.norm_bias = reader.Bool("norm_bias", true);
+  RefuseOtherFunctions(reader);
+  SLUICE_RETURN_IF_ERROR(reader.status());
+  return config;
+}
+
+}  // namespace sluice

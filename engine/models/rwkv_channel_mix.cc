@@ -1,0 +1,109 @@
+#include "engine/models/rwkv_channel_mix.h"
+
+#include <utility>
+
+#include "engine/status_macros.h"
+
+namespace sluice {
+
+RwkvChannelMix::RwkvChannelMix(const Compute& compute, int32_t hidden_size,
+                               int32_t intermediate_size, Activation act, StateLayout* state)
+    : compute_(compute),
+      hidden_size_(hidden_size),
+      intermediate_size_(intermediate_size),
+      act_(act),
+      shift_offset_(state->Add("channel shift", hidden_size)) {}
+
+RwkvChannelMix::Scratch RwkvChannelMix::LayOut(ScratchArena& arena, int32_t rows) const {
+  const int64_t column = rows * DTypeBytes(compute_.act);
+  Scratch scratch;
+  scratch.delta = arena.Take(column * hidden_size_);
+  scratch.mixed = arena.Take(column * hidden_size_);
+  scratch.key = arena.Take(column * intermediate_size_);
+  scratch.value = arena.Take(column * hidden_size_);
+  scratch.receptance = arena.Take(column * hidden_size_);
+  return scratch;
+}
+
+int64_t RwkvChannelMix::ScratchBytes(int32_t rows, int32_t /*chunks*/) const {
+  ScratchArena arena;
+  LayOut(arena, rows);
+  return arena.used();
+}
+
+absl::Status RwkvChannelMix::Load(WeightLoader* loader, const std::string& prefix) {
+  const std::string ffn = prefix + "ffn.";
+  const int64_t hidden = hidden_size_;
+  Layer layer;
+  SLUICE_ASSIGN_OR_RETURN(layer.key_mu, loader->Floats({{ffn + "key.mu", {hidden}}}));
+  SLUICE_ASSIGN_OR_RETURN(
+      layer.key, Projection::Load(loader, hidden, {{ffn + "key.linear", intermediate_size_}}));
+  SLUICE_ASSIGN_OR_RETURN(layer.value,
+                          Projection::Load(loader, intermediate_size_, {{ffn + "value", hidden}}));
+  SLUICE_ASSIGN_OR_RETURN(layer.receptance_mu, loader->Floats({{ffn + "receptance.mu", {hidden}}}));
+  SLUICE_ASSIGN_OR_RETURN(layer.receptance,
+                          Projection::Load(loader, hidden, {{ffn + "receptance.linear", hidden}}));
+  layers_.push_back(std::move(layer));
+  return absl::OkStatus();
+}
+
+void RwkvChannelMix::MixTokens(const SublayerContext& context, const Scratch& scratch,
+                               const DeviceBuffer& mu) const {
+  compute_.device->Lerp({.dtype = compute_.act,
+                         .rows = context.batch.rows,
+                         .dim = hidden_size_,
+                         .x = context.normed,
+                         .x_stride = hidden_size_,
+                         .delta = scratch.delta,
+                         .mu = mu.as<float>(),
+                         .mix = nullptr,
+                         .mix_stride = 0,
+                         .y = scratch.mixed,
+                         .y_stride = hidden_size_});
+}
+
+void RwkvChannelMix::Forward(int32_t layer, const SublayerContext& context) {
+  const BatchView& batch = context.batch;
+  const Layer& weights = layers_[layer];
+  ScratchArena arena(context.scratch);
+  const Scratch scratch = LayOut(arena, batch.rows);
+  compute_.device->TokenShift({.dtype = compute_.act,
+                               .dim = hidden_size_,
+                               .decode_rows = batch.decode_rows,
+                               .slots = batch.decode_slots,
+                               .segment_count = batch.segment_count,
+                               .segments = batch.segments,
+                               .rows = batch.rows,
+                               .x = context.normed,
+                               .x_stride = hidden_size_,
+                               .last = context.states + shift_offset_,
+                               .slot_stride = context.slot_stride,
+                               .delta = scratch.delta});
+  MixTokens(context, scratch, weights.key_mu);
+  weights.key.Forward(compute_, batch.rows, scratch.mixed, hidden_size_, scratch.key,
+                      intermediate_size_);
+  compute_.device->Activate({.dtype = compute_.act,
+                             .act = act_,
+                             .rows = batch.rows,
+                             .cols = intermediate_size_,
+                             .x = scratch.key,
+                             .stride = intermediate_size_});
+  weights.value.Forward(compute_, batch.rows, scratch.key, intermediate_size_, scratch.value,
+                        hidden_size_);
+  MixTokens(context, scratch, weights.receptance_mu);
+  weights.receptance.Forward(compute_, batch.rows, scratch.mixed, hidden_size_, scratch.receptance,
+                             hidden_size_);
+  compute_.device->GatedUnit({.dtype = compute_.act,
+                              .rows = batch.rows,
+                              .dim = hidden_size_,
+                              .act = Activation::kSigmoid,
+                              .gate = scratch.receptance,
+                              .gate_stride = hidden_size_,
+                              .up = scratch.value,
+                              .up_stride = hidden_size_,
+                              .out = context.x,
+                              .out_stride = hidden_size_,
+                              .accumulate = true});
+}
+
+}  // namespace sluice

@@ -1,0 +1,63 @@
+// The channel mix of RWKV, its MLP: an activated product, gated by another, each of them of the
+// token mixed with the one before it.
+//
+//   x += sigmoid((h + d * mu_r) Wr) * (act((h + d * mu_k) Wk) Wv)   h = norm(x), d_t = h_{t-1} -
+//   h_t
+//
+// Source: Peng et al. 2024, "Eagle and Finch" (arXiv 2404.05892); RWKV6FeedForward in
+// fla/models/rwkv6/modeling_rwkv6.py (0.6.0).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/layers/compute.h"
+#include "engine/layers/projection.h"
+#include "engine/layers/scratch_arena.h"
+#include "engine/layers/state_layout.h"
+#include "engine/layers/sublayer.h"
+#include "kernels/activation.h"
+#include "kernels/device_buffer.h"
+
+namespace sluice {
+
+class RwkvChannelMix : public Sublayer {
+ public:
+  // Adds its last token to the layer's state.
+  RwkvChannelMix(const Compute& compute, int32_t hidden_size, int32_t intermediate_size,
+                 Activation act, StateLayout* state);
+
+  int64_t ScratchBytes(int32_t rows, int32_t chunks) const override;
+  absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
+  void Forward(int32_t layer, const SublayerContext& context) override;
+
+ private:
+  struct Layer {
+    DeviceBuffer key_mu;         // float32 [D]
+    DeviceBuffer receptance_mu;  // float32 [D]
+    Projection key;
+    Projection value;
+    Projection receptance;
+  };
+  struct Scratch {
+    std::byte* delta;       // [rows, D]
+    std::byte* mixed;       // [rows, D]
+    std::byte* key;         // [rows, I]
+    std::byte* value;       // [rows, D]
+    std::byte* receptance;  // [rows, D]
+  };
+  Scratch LayOut(ScratchArena& arena, int32_t rows) const;
+  // scratch.mixed = h + d * mu.
+  void MixTokens(const SublayerContext& context, const Scratch& scratch,
+                 const DeviceBuffer& mu) const;
+
+  Compute compute_;
+  int32_t hidden_size_;
+  int32_t intermediate_size_;
+  Activation act_;
+  int64_t shift_offset_;  // of the state
+  std::vector<Layer> layers_;
+};
+
+}  // namespace sluice

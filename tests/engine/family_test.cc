@@ -1,0 +1,204 @@
+// What holds of every family of models: its states carry a sequence over any split of its tokens,
+// and nothing else does.
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "engine/engine.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/engine/recording_sink.h"
+#include "tests/engine/tiny_family.h"
+#include "tests/kernels/devices.h"
+
+namespace sluice {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr double kTolerance = 1e-4;  // of log-probabilities, float32
+
+std::vector<int64_t> Tokens(int64_t count, int64_t seed) {
+  std::vector<int64_t> tokens(count);
+  for (int64_t i = 0; i < count; ++i) tokens[i] = (seed * 131 + i * 97 + i * i * 29) % 256;
+  return tokens;
+}
+
+Request Score(std::vector<int64_t> tokens) {
+  Request request;
+  request.kind = RequestKind::kScore;
+  request.token_ids = std::move(tokens);
+  return request;
+}
+
+Request Generate(std::vector<int64_t> tokens, int64_t max_tokens) {
+  Request request;
+  request.token_ids = std::move(tokens);
+  request.stopping.max_tokens = max_tokens;
+  request.stopping.ignore_eos = true;
+  request.sampling.temperature = 0.0F;
+  request.logprobs = true;
+  return request;
+}
+
+std::shared_ptr<RecordingSink> Start(Engine* engine, Request request) {
+  auto sink = std::make_shared<RecordingSink>();
+  const absl::Status status = engine->Submit(std::move(request), sink);
+  EXPECT_TRUE(status.ok()) << status;
+  return sink;
+}
+
+std::vector<OutputToken> Finish(Engine* engine, Request request) {
+  auto sink = Start(engine, std::move(request));
+  const Outcome outcome = sink->Wait();
+  EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+  return sink->tokens();
+}
+
+// From the first on that has a log-probability in both.
+void ExpectSame(const std::vector<OutputToken>& ours, const std::vector<OutputToken>& theirs) {
+  ASSERT_EQ(ours.size(), theirs.size());
+  for (size_t i = 0; i < ours.size(); ++i) {
+    ASSERT_EQ(ours[i].token, theirs[i].token) << i;
+    if (!ours[i].logprob.has_value() || !theirs[i].logprob.has_value()) continue;
+    ASSERT_NEAR(*ours[i].logprob, *theirs[i].logprob, kTolerance) << i;
+  }
+}
+
+class FamilyTest : public testing::TestWithParam<std::tuple<DeviceKind, TinyFamily>> {
+ protected:
+  std::unique_ptr<Engine> Open(int32_t step_tokens = 256, int32_t slots = 8) const {
+    EngineConfig config;
+    config.model_dir = model_.path();
+    config.needs_tokenizer = false;
+    config.device = std::get<0>(GetParam()) == DeviceKind::kCuda ? "cuda" : "cpu";
+    config.dtype = "float32";
+    config.threads = 2;
+    config.state_slots = slots;
+    config.max_step_tokens = step_tokens;
+    auto engine = Engine::Create(config, nullptr, nullptr);
+    EXPECT_TRUE(engine.ok()) << engine.status();
+    return engine.ok() ? *std::move(engine) : nullptr;
+  }
+
+  TinyFamilyModel model_{std::get<1>(GetParam())};
+};
+
+TEST_P(FamilyTest, HowAPromptIsSplitChangesNothing) {
+  const auto whole = Finish(Open(1024, 1).get(), Score(Tokens(200, 1)));
+  ExpectSame(Finish(Open(65, 1).get(), Score(Tokens(200, 1))), whole);
+  ExpectSame(Finish(Open(129, 1).get(), Score(Tokens(200, 1))), whole);
+}
+
+TEST_P(FamilyTest, DecodesAsItScores) {
+  auto engine = Open();
+  std::vector<int64_t> tokens = Tokens(70, 2);
+  const auto generated = Finish(engine.get(), Generate(tokens, 80));
+  ASSERT_EQ(generated.size(), 80);
+  for (const OutputToken& token : generated) tokens.push_back(token.token);
+  const auto scored = Finish(engine.get(), Score(tokens));
+  ASSERT_EQ(scored.size(), 150);
+  ExpectSame({scored.begin() + 70, scored.end()}, generated);
+}
+
+TEST_P(FamilyTest, GivesTheSameInABatchAsAlone) {
+  auto engine = Open();
+  std::vector<Request> requests;
+  for (int64_t i = 0; i < 6; ++i) {
+    requests.push_back(Generate(Tokens(1 + 37 * i, i), 12));
+    requests.push_back(Score(Tokens(2 + 41 * i, i)));
+  }
+  std::vector<std::vector<OutputToken>> alone;
+  alone.reserve(requests.size());
+  for (const Request& request : requests) alone.push_back(Finish(engine.get(), request));
+  std::vector<std::shared_ptr<RecordingSink>> together;
+  together.reserve(requests.size());
+  for (const Request& request : requests) together.push_back(Start(engine.get(), request));
+  for (size_t i = 0; i < requests.size(); ++i) {
+    together[i]->Wait();
+    ExpectSame(together[i]->tokens(), alone[i]);
+  }
+}
+
+TEST_P(FamilyTest, LeavesNothingToTheNextInItsSlot) {
+  const auto fresh = Finish(Open(256, 1).get(), Generate(Tokens(5, 3), 10));
+  auto engine = Open(256, 1);
+  Finish(engine.get(), Generate(Tokens(100, 4), 10));
+  ExpectSame(Finish(engine.get(), Generate(Tokens(5, 3), 10)), fresh);
+}
+
+// Across the end of a chunk and from one step to the next.
+TEST_P(FamilyTest, RemembersEarlierTokens) {
+  auto engine = Open(65, 1);
+  std::vector<int64_t> tokens = Tokens(90, 5);
+  const auto first = Finish(engine.get(), Score(tokens));
+  tokens[60] = (tokens[60] + 1) % 256;
+  const auto other = Finish(engine.get(), Score(tokens));
+  for (const size_t later : {62, 64, 66}) {
+    EXPECT_GT(std::abs(*first[later].logprob - *other[later].logprob), 10 * kTolerance) << later;
+  }
+  EXPECT_EQ(*first[59].logprob, *other[59].logprob);
+}
+
+std::string FamilyCaseName(const testing::TestParamInfo<std::tuple<DeviceKind, TinyFamily>>& info) {
+  const bool cuda = std::get<0>(info.param) == DeviceKind::kCuda;
+  return std::string(cuda ? "Cuda" : "Cpu") + "_" + std::get<1>(info.param).name;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, FamilyTest,
+                         testing::Combine(testing::ValuesIn(DevicesUnderTest()),
+                                          testing::ValuesIn(TinyFamilies())),
+                         FamilyCaseName);
+
+// What a model asks of its checkpoint.
+class FamilyCheckpointTest : public testing::TestWithParam<TinyFamily> {
+ protected:
+  absl::Status Load() const { return model_.Load(device_.get()); }
+
+  TinyFamilyModel model_{GetParam()};
+  std::unique_ptr<Device> device_ = CreateCpuDevice(1);
+};
+
+TEST_P(FamilyCheckpointTest, LoadsWhatIsThere) {
+  const absl::Status loaded = Load();
+  EXPECT_TRUE(loaded.ok()) << loaded;
+}
+
+TEST_P(FamilyCheckpointTest, RefusesToMissATensor) {
+  for (const WeightPart& tensor : model_.tensors()) {
+    model_.Rewrite({tensor.name}, {});
+    const absl::Status loaded = Load();
+    EXPECT_EQ(loaded.code(), absl::StatusCode::kNotFound) << loaded;
+    EXPECT_THAT(std::string(loaded.message()), HasSubstr(tensor.name));
+  }
+}
+
+TEST_P(FamilyCheckpointTest, RefusesATensorWithoutAPlace) {
+  model_.Rewrite({}, {{"model.layers.0.attn.other.weight", {8, 8}}});
+  const absl::Status loaded = Load();
+  EXPECT_EQ(loaded.code(), absl::StatusCode::kInvalidArgument) << loaded;
+  EXPECT_THAT(std::string(loaded.message()), HasSubstr("attn.other.weight"));
+}
+
+TEST_P(FamilyCheckpointTest, RefusesATensorOfAnotherShape) {
+  for (const WeightPart& tensor : model_.tensors()) {
+    WeightPart wrong = tensor;
+    wrong.shape.back() += 1;
+    model_.Rewrite({tensor.name}, {wrong});
+    const absl::Status loaded = Load();
+    EXPECT_EQ(loaded.code(), absl::StatusCode::kInvalidArgument) << loaded;
+    EXPECT_THAT(std::string(loaded.message()), HasSubstr(tensor.name));
+  }
+}
+
+std::string FamilyName(const testing::TestParamInfo<TinyFamily>& info) { return info.param.name; }
+
+INSTANTIATE_TEST_SUITE_P(All, FamilyCheckpointTest, testing::ValuesIn(TinyFamilies()), FamilyName);
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,150 @@
+#include "engine/layers/projection.h"
+
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/engine/safetensors_writer.h"
+#include "tests/kernels/devices.h"
+
+namespace sluice {
+namespace {
+
+using Parts = std::vector<ProjectionPart>;
+
+// Whole numbers, so that products and sums of them are exact.
+std::vector<float> Numbers(int64_t count, int32_t seed) {
+  std::vector<float> numbers(count);
+  for (int64_t i = 0; i < count; ++i) numbers[i] = static_cast<float>((i * 7 + seed * 5) % 11 - 5);
+  return numbers;
+}
+
+class ProjectionTest : public DeviceTest {
+ protected:
+  // x [kRows, Columns(in_dim)] through parts of the numbers above, added to `old` if there is one.
+  std::vector<float> Project(int64_t in_dim, const Parts& parts, const std::vector<float>& x,
+                             const std::vector<float>& old = {}) {
+    std::vector<WrittenTensor> tensors;
+    for (const ProjectionPart& part : parts) {
+      const auto seed = static_cast<int32_t>(part.out_dim);
+      tensors.push_back(Float32Tensor(part.name + ".weight", {part.out_dim, in_dim},
+                                      Numbers(part.out_dim * in_dim, seed)));
+      if (!part.bias) continue;
+      tensors.push_back(
+          Float32Tensor(part.name + ".bias", {part.out_dim}, Numbers(part.out_dim, seed + 1)));
+    }
+    scratch_.Write("model.safetensors", SafetensorsBytes(tensors));
+    const auto checkpoint = Checkpoint::Open(scratch_.path()).value();
+    WeightLoader loader(checkpoint.get(), &device(), DType::kFloat32);
+    const auto projection = Projection::Load(&loader, in_dim, parts);
+    EXPECT_TRUE(projection.ok()) << projection.status();
+    EXPECT_TRUE(checkpoint->Unread().empty());
+    const int64_t columns = projection->columns();
+    const DeviceBuffer input(&device(), static_cast<int64_t>(x.size()) * 4);
+    device().Upload(input.data(), x.data(), input.bytes());
+    const DeviceBuffer output(&device(), kRows * columns * 4);
+    if (!old.empty()) device().Upload(output.data(), old.data(), output.bytes());
+    const Compute compute(&device(), DType::kFloat32);
+    const auto run = old.empty() ? &Projection::Forward : &Projection::Add;
+    ((*projection).*run)(compute, kRows, input.data(), Projection::Columns(in_dim), output.data(),
+                         columns);
+    std::vector<float> y(kRows * columns);
+    device().Download(y.data(), output.data(), output.bytes());
+    return y;
+  }
+
+  // One column of the result: row `row` of a part of `out_dim` rows.
+  static std::vector<float> Column(const std::vector<float>& x, int64_t in_dim, int64_t out_dim,
+                                   int64_t row, bool bias) {
+    const auto seed = static_cast<int32_t>(out_dim);
+    const std::vector<float> weight = Numbers(out_dim * in_dim, seed);
+    std::vector<float> column(kRows, bias ? Numbers(out_dim, seed + 1)[row] : 0.0F);
+    for (int64_t r = 0; r < kRows; ++r) {
+      for (int64_t i = 0; i < in_dim; ++i) {
+        column[r] += x[r * Projection::Columns(in_dim) + i] * weight[row * in_dim + i];
+      }
+    }
+    return column;
+  }
+
+  static constexpr int64_t kRows = 3;
+  ScratchDirectory scratch_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Devices, ProjectionTest, testing::ValuesIn(DevicesUnderTest()),
+                         DeviceName);
+
+std::vector<float> ColumnOf(const std::vector<float>& y, int64_t columns, int64_t column) {
+  std::vector<float> values;
+  for (size_t at = column; at < y.size(); at += columns) values.push_back(y[at]);
+  return values;
+}
+
+TEST_P(ProjectionTest, PutsPartsSideBySideAndAddsTheBiasesThatThereAre) {
+  const std::vector<float> x = Numbers(kRows * 16, 3);
+  const std::vector<float> y = Project(16, {{"a", 5, true}, {"b", 9}, {"c", 3, true}}, x);
+  for (int64_t i = 0; i < 5; ++i) EXPECT_EQ(ColumnOf(y, 24, i), Column(x, 16, 5, i, true)) << i;
+  for (int64_t i = 0; i < 9; ++i)
+    EXPECT_EQ(ColumnOf(y, 24, 5 + i), Column(x, 16, 9, i, false)) << i;
+  for (int64_t i = 0; i < 3; ++i)
+    EXPECT_EQ(ColumnOf(y, 24, 14 + i), Column(x, 16, 3, i, true)) << i;
+  for (int64_t i = 17; i < 24; ++i) EXPECT_EQ(ColumnOf(y, 24, i), std::vector<float>(kRows)) << i;
+}
+
+TEST_P(ProjectionTest, AddsProductAndBiasToWhatIsThere) {
+  const std::vector<float> x = Numbers(kRows * 8, 4);
+  const std::vector<float> old = Numbers(kRows * 8, 9);
+  const std::vector<float> y = Project(8, {{"a", 8, true}}, x, old);
+  for (int64_t i = 0; i < 8; ++i) {
+    std::vector<float> want = Column(x, 8, 8, i, true);
+    for (int64_t r = 0; r < kRows; ++r) want[r] += old[r * 8 + i];
+    EXPECT_EQ(ColumnOf(y, 8, i), want) << i;
+  }
+}
+
+TEST_P(ProjectionTest, BeginsEachPieceAtAMultipleOfEight) {
+  const std::vector<float> x = Numbers(kRows * 16, 5);
+  const Parts parts = {{"a", 2, true}, {.name = "b", .out_dim = 8, .bias = true, .pieces = {3, 5}}};
+  const std::vector<float> y = Project(16, parts, x);
+  for (int64_t i = 0; i < 2; ++i) EXPECT_EQ(ColumnOf(y, 24, i), Column(x, 16, 2, i, true)) << i;
+  for (int64_t i = 0; i < 3; ++i) EXPECT_EQ(ColumnOf(y, 24, 8 + i), Column(x, 16, 8, i, true)) << i;
+  for (int64_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(ColumnOf(y, 24, 16 + i), Column(x, 16, 8, 3 + i, true)) << i;
+  }
+  for (const int64_t i : {2, 7, 11, 15, 21, 23}) {
+    EXPECT_EQ(ColumnOf(y, 24, i), std::vector<float>(kRows)) << i;
+  }
+}
+
+TEST_P(ProjectionTest, CopiesPiecesForThoseThatShareThem) {
+  const std::vector<float> x = Numbers(kRows * 8, 7);
+  const Parts parts = {{"a", 8},
+                       {.name = "b", .out_dim = 16, .bias = true, .pieces = {8, 8}, .copies = 2}};
+  const std::vector<float> y = Project(8, parts, x);
+  for (int64_t i = 0; i < 8; ++i) EXPECT_EQ(ColumnOf(y, 40, i), Column(x, 8, 8, i, false)) << i;
+  for (int64_t i = 0; i < 32; ++i) {
+    const int64_t row = i / 16 * 8 + i % 8;
+    EXPECT_EQ(ColumnOf(y, 40, 8 + i), Column(x, 8, 16, row, true)) << i;
+  }
+}
+
+TEST_P(ProjectionTest, TakesAnyInputSizeAndReadsNothingPastIt) {
+  const std::vector<float> x = Numbers(kRows * 16, 6);
+  const std::vector<float> y = Project(13, {{"a", 8}}, x);
+  for (int64_t i = 0; i < 8; ++i) EXPECT_EQ(ColumnOf(y, 8, i), Column(x, 13, 8, i, false)) << i;
+}
+
+TEST(ProjectionLoad, NamesAMissingBias) {
+  const ScratchDirectory scratch;
+  scratch.Write("model.safetensors",
+                SafetensorsBytes({Float32Tensor("a.weight", {8, 8}, Numbers(64, 0))}));
+  const auto checkpoint = Checkpoint::Open(scratch.path()).value();
+  const auto device = CreateCpuDevice(1);
+  WeightLoader loader(checkpoint.get(), device.get(), DType::kFloat32);
+  const auto projection = Projection::Load(&loader, 8, {{"a", 8, true}});
+  EXPECT_EQ(projection.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_NE(projection.status().message().find("a.bias"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace sluice
