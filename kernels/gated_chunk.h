@@ -12,7 +12,7 @@
 // was split on the grid, on the slot, or on the rest of the batch. Masked entries are selected to
 // zero, never multiplied. Decays are only ever products of numbers <= 1 and exponentials of sums of
 // numbers <= 0, so gates may be as strong as they like, -infinity included. In bfloat16 c_j k_j is
-// rounded to it.
+// rounded to it, but for gated values; the step keeps it in float32.
 //
 // With a gate on the values, A differs from column to column of V, and its decays over a whole
 // chunk have no form as a product of factors that cannot overflow. Segments are then walked token

@@ -1,8 +1,7 @@
 """The sizes of write_random_checkpoint.py: config.json of published models, by family and size.
 
-Those of gla, retnet, hgrn2, mamba, mamba2, rwkv6 and xlstm are what the models' own directories say
-(fla-hub, state-spaces, RWKV, NX-AI). Families without a published model of a size have the trunk of
-GLA of that size.
+They follow the published models of a size where there is one (of fla-hub, state-spaces, RWKV and
+NX-AI); elsewhere the trunk is GLA's of that size, or, for xlstm, half as wide as the 7B.
 """
 
 _FLA = {
@@ -49,7 +48,7 @@ def _xlstm(width, blocks, heads):
 
 
 SIZES = {
-    "gla": _fla("gla", heads={"340M": 4, "1.3B": 4, "2.7B": 4}),
+    "gla": _fla("gla", heads={"340M": 4, "1.3B": 4, "2.7B": 5}),
     "retnet": _fla("retnet", heads={"340M": 4, "1.3B": 8, "2.7B": 10}),
     "gated_retnet": _fla("gated_retnet", heads={"340M": 4, "1.3B": 8, "2.7B": 10}),
     "hgrn2": _fla("hgrn2", expand_ratio=128),

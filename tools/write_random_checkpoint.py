@@ -217,7 +217,11 @@ def main():
         sys.exit(f"error: {arguments.directory} is not empty")
     write_json(arguments.directory / "config.json",
                {**arguments.config, "torch_dtype": "bfloat16"})
-    total = write_weights(arguments)
+    try:
+        total = write_weights(arguments)
+    except SystemExit:
+        (arguments.directory / "config.json").unlink()  # so that it can be tried again
+        raise
     write_json(arguments.directory / "tokenizer.json", tokenizer())
     print(f"{arguments.directory}: {total / 2e6:.0f} M random parameters, {total / 1e9:.2f} GB, "
           f"{time.monotonic() - start:.1f} s")

@@ -17,7 +17,7 @@ int32_t ReadFeatures(JsonReader& reader, int32_t fallback) {
               : fallback);
   if (features % kFeatureMultiple != 0 || features > kMaxFeatures) {
     reader.Refuse("num_features",
-                  absl::StrCat("which makes ", features, " a head; it must be a multiple of ",
+                  absl::StrCat("a head has ", features, " features; they must be a multiple of ",
                                kFeatureMultiple, " up to ", kMaxFeatures));
   }
   return features;

@@ -98,7 +98,7 @@ GlaMixer::Scratch GlaMixer::LayOut(ScratchArena& arena, int32_t rows, int32_t ch
   scratch.projected = arena.Take(rows * columns_.total * act);
   scratch.convolved = arena.Take(config_.conv.use ? rows * ConvChannels() * act : 0);
   scratch.log_decay = arena.Take<float>(int64_t{rows} * config_.heads.KvKeyDim() * 4);
-  scratch.mixed = arena.Take(rows * config_.heads.ValueDim() * act);
+  scratch.mixed = arena.Take(int64_t{rows} * config_.heads.ValueDim() * act);
   scratch.workspace = arena.Take(compute_.device->GatedChunkWorkspaceBytes(shape_, chunks));
   return scratch;
 }

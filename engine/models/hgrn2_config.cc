@@ -46,10 +46,8 @@ void ReadHeads(JsonReader& reader, Hgrn2Config& config) {
                                " value channels a head, a multiple of ", kGatedDimMultiple,
                                " up to ", kMaxGatedDim, " that must divide hidden_size"));
   }
-  if (reader.Has("num_heads") &&
-      reader.Int("num_heads", config.num_heads, 1, INT32_MAX) != config.num_heads) {
-    reader.Refuse("num_heads", absl::StrCat("expand_ratio makes it ", config.num_heads));
-  }
+  // Where both are given, fla's layer goes by expand_ratio.
+  if (reader.Has("num_heads")) reader.Int("num_heads", config.num_heads, 1, INT32_MAX);
 }
 
 }  // namespace

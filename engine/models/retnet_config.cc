@@ -12,7 +12,7 @@ namespace {
 constexpr FlaDefaults kDefaults = {.num_heads = 8, .expand_v = 2.0, .hidden_ratio = 2};
 constexpr int32_t kMaxKeyDim = 256;  // fla's layer refuses more
 
-constexpr std::string_view kIgnoredKeys[] = {"use_short_conv", "conv_size"};
+constexpr std::string_view kIgnoredKeys[] = {"use_short_conv", "conv_size", "share_conv_kernel"};
 
 struct NamedActivation {
   const char* name;
@@ -42,7 +42,7 @@ Activation ReadFeatureMap(JsonReader& reader) {
     if (name == known.name) return known.activation;
     absl::StrAppend(&names, ", ", known.name);
   }
-  reader.Refuse("feature_map", absl::StrCat("it must be null or one of these", names));
+  reader.Refuse("feature_map", absl::StrCat("it must be null", names));
   return Activation::kNone;
 }
 

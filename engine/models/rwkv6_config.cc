@@ -13,13 +13,21 @@ constexpr int64_t kMaxMixRank = 4096;
 constexpr int64_t kMaxDecayRank = 16384;
 
 void RefuseOtherFunctions(JsonReader& reader) {
+  if (reader.Has("attention_hidden_size")) {
+    reader.Refuse("attention_hidden_size",
+                  "this is RWKV's own format; that of flash-linear-attention is read");
+  }
+  // Options of old versions of fla.
+  for (const char* const option : {"use_glu", "use_short_conv"}) {
+    if (reader.Bool(option, false)) reader.Refuse(option, "it is not supported");
+  }
   RefuseFlaHybrids(reader, /*hidden_act=*/nullptr);
   // Which of two forms of the same function fla runs.
   const std::string mode = reader.String("attn_mode", "chunk");
   if (mode != "chunk" && mode != "fused_recurrent") {
     reader.Refuse("attn_mode", "it must be chunk or fused_recurrent");
   }
-  reader.Ignore({"fuse_norm"});
+  reader.Ignore({"fuse_norm", "conv_size", "share_conv_kernel"});
 }
 
 Activation ReadHiddenAct(JsonReader& reader) {

@@ -99,7 +99,7 @@ XlstmMixer::Scratch XlstmMixer::LayOut(ScratchArena& arena, int32_t rows, int32_
   scratch.input_scale = arena.Take<float>(gate_bytes);
   scratch.log_floor = arena.Take<float>(gate_bytes);
   scratch.recurrence = recurrence_.LayOut(compute_, arena, rows, chunks);
-  scratch.mixed = arena.Take(rows * config_.ValueDim() * act);
+  scratch.mixed = arena.Take(int64_t{rows} * config_.ValueDim() * act);
   return scratch;
 }
 

@@ -516,7 +516,7 @@ std::vector<Mixer> OtherMixers() {
       {.name = "retnet 2.7b", .shape = {kAny, 10, 10, 256, 512, 1, GateKind::kConstant}},
       {.name = "rwkv6 1.6b",
        .shape = {kAny, 32, 32, 64, 64, 1, GateKind::kVector, false, kExclusive}},
-      {.name = "gsa 1.3b", .shape = {kAny, 4, 4, 512, 64, 1, GateKind::kNone, true}},
+      {.name = "dfw 1.3b", .shape = {kAny, 16, 16, 128, 128, 1, GateKind::kVector, true}},
   };
 }
 

@@ -31,6 +31,30 @@ def write_checkpoint(directory, family, sluice):
                     f"--model={family}", "--sluice", sluice, *keys], check=True)
 
 
+@pytest.mark.parametrize("family, size", [(name, size) for name in SIZES for size in SIZES[name]])
+def test_reads_every_published_size(request, tmp_path, family, size):
+    (tmp_path / "config.json").write_text(json.dumps(SIZES[family][size]))
+    build = pathlib.Path(request.config.getoption("--build"))
+    said = subprocess.run([build / "client" / "sluice", "model", "--local", tmp_path,
+                           "--device=cpu", "--json"], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    model = json.loads(said.stdout)
+    assert model["model_type"] == family
+    expected = {"340M": 0.35e9, "1.3B": 1.4e9, "2.7B": 2.8e9, "7B": 7e9}[size]
+    assert expected / 1.3 < model["parameters"] < expected * 1.3
+
+
+def test_a_refused_configuration_leaves_nothing_behind(request, tmp_path):
+    directory = tmp_path / "model"
+    build = pathlib.Path(request.config.getoption("--build"))
+    for _ in range(2):
+        said = subprocess.run(
+            [sys.executable, ROOT / "tools/write_random_checkpoint.py", directory, "--set=bad=1",
+             "--sluice", build / "client" / "sluice"], capture_output=True, text=True, check=False)
+        assert said.returncode == 1 and 'unknown key "bad"' in said.stderr
+        assert not any(directory.iterdir())
+
+
 @pytest.fixture(scope="module", params=sorted(SIZES))
 def family_server(request, start_server, tmp_path_factory):
     """A server of a random model of the family; all of its slots are free again at the end."""

@@ -71,7 +71,8 @@ TEST(RetNetConfig, KnowsTheFeatureMapsOfTransformers) {
 
 // fla has no convolution there, whatever these say.
 TEST(RetNetConfig, IgnoresTheConvolution) {
-  EXPECT_EQ(Refusal(Keys(R"(,"use_short_conv":true,"conv_size":4)")), "accepted");
+  EXPECT_EQ(Refusal(Keys(R"(,"use_short_conv":true,"conv_size":4,"share_conv_kernel":true)")),
+            "accepted");
 }
 
 TEST(RetNetConfig, RefusesOtherFunctionsByName) {
