@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <system_error>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -45,7 +44,7 @@ constexpr std::string_view kIgnoredKeys[] = {
 };
 
 // What Model needs to know of a model in fla's format.
-ModelConfig FlaModelConfig(const FlaTrunk& trunk, FamilyConfig family) {
+ModelConfig FlaModelConfig(const FlaTrunk& trunk, const FamilyConfig& family) {
   return {
       .model_type = {},
       .hidden_size = trunk.hidden_size,
@@ -54,7 +53,7 @@ ModelConfig FlaModelConfig(const FlaTrunk& trunk, FamilyConfig family) {
       .tie_word_embeddings = trunk.tie_word_embeddings,
       .bos_token_id = 1,  // the defaults of fla's classes
       .generation = {.eos_token_ids = {2}},
-      .family = std::move(family),
+      .family = family,
   };
 }
 
@@ -66,7 +65,7 @@ absl::StatusOr<ModelConfig> ReadFla(JsonReader& reader) {
 }
 
 // The same of a Mamba of either generation.
-ModelConfig MambaModelConfig(const MambaTrunk& trunk, FamilyConfig family) {
+ModelConfig MambaModelConfig(const MambaTrunk& trunk, const FamilyConfig& family) {
   return {
       .model_type = {},
       .hidden_size = trunk.hidden_size,
@@ -75,7 +74,7 @@ ModelConfig MambaModelConfig(const MambaTrunk& trunk, FamilyConfig family) {
       .tie_word_embeddings = trunk.tie_word_embeddings,
       .bos_token_id = trunk.bos_token_id,
       .generation = {.eos_token_ids = {trunk.eos_token_id}},
-      .family = std::move(family),
+      .family = family,
   };
 }
 

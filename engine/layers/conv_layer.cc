@@ -26,8 +26,9 @@ absl::StatusOr<ConvLayer> ConvLayer::Load(WeightLoader* loader, int32_t width,
   return conv;
 }
 
-void ConvLayer::Forward(const Compute& compute, const BatchView& batch, const void* x,
-                        int64_t x_stride, float* windows, int64_t slot_stride, void* y) const {
+void ConvLayer::Forward(const Compute& compute, const SublayerContext& context,
+                        int64_t window_offset, const void* x, int64_t x_stride, void* y) const {
+  const BatchView& batch = context.batch;
   compute.device->ShortConv({.dtype = compute.act,
                              .channels = channels_,
                              .width = width_,
@@ -40,8 +41,8 @@ void ConvLayer::Forward(const Compute& compute, const BatchView& batch, const vo
                              .x_stride = x_stride,
                              .weight = weight_.as<float>(),
                              .bias = bias_.as<float>(),
-                             .windows = windows,
-                             .slot_stride = slot_stride,
+                             .windows = context.states + window_offset,
+                             .slot_stride = context.slot_stride,
                              .y = y,
                              .act = act_});
 }

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "engine/batch.h"
 #include "engine/layers/compute.h"
+#include "engine/layers/sublayer.h"
 #include "engine/weight_loader.h"
 #include "kernels/activation.h"
 #include "kernels/device_buffer.h"
@@ -34,10 +34,10 @@ class ConvLayer {
                                         const std::vector<ConvPart>& parts,
                                         Activation act = Activation::kSilu);
 
-  // y [rows, channels], contiguous, from x [rows, channels], rows `x_stride` apart. `windows`: that
-  // of slot 0, read and written.
-  void Forward(const Compute& compute, const BatchView& batch, const void* x, int64_t x_stride,
-               float* windows, int64_t slot_stride, void* y) const;
+  // y [rows, channels], contiguous, from x [rows, channels], rows `x_stride` apart. The window lies
+  // at `window_offset` of the layer's state.
+  void Forward(const Compute& compute, const SublayerContext& context, int64_t window_offset,
+               const void* x, int64_t x_stride, void* y) const;
 
  private:
   int32_t width_ = 0;

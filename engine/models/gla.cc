@@ -160,8 +160,8 @@ GatedOperands GlaMixer::Prepare(const GlaLayer& layer, const SublayerContext& co
   std::byte* qkv = scratch.projected;
   int64_t stride = columns_.total;
   if (config_.conv.use) {
-    layer.conv.Forward(compute_, batch, scratch.projected, columns_.total,
-                       context.states + window_offset_, context.slot_stride, scratch.convolved);
+    layer.conv.Forward(compute_, context, window_offset_, scratch.projected, columns_.total,
+                       scratch.convolved);
     qkv = scratch.convolved;
     stride = ConvChannels();
   }

@@ -191,8 +191,7 @@ GatedOperands Hgrn2Mixer::Prepare(const Hgrn2Layer& layer, const SublayerContext
   const int32_t forget = config_.ForgetDim();
   std::byte* qfi = scratch.projected;
   if (config_.conv.use) {
-    layer.conv.Forward(compute_, batch, qfi, columns_.total, context.states + window_offset_,
-                       context.slot_stride, scratch.convolved);
+    layer.conv.Forward(compute_, context, window_offset_, qfi, columns_.total, scratch.convolved);
     qfi = scratch.convolved;
   }
   compute_.device->Activate({.dtype = compute_.act,

@@ -121,8 +121,8 @@ void MambaMixer::Forward(int32_t layer, const SublayerContext& context) {
   ScratchArena arena(context.scratch);
   const Scratch scratch = LayOut(arena, batch.rows);
   weights.input.Forward(compute_, batch.rows, context.normed, hidden, scratch.projected, 2 * inner);
-  weights.conv.Forward(compute_, batch, scratch.projected, 2 * inner,
-                       context.states + window_offset_, context.slot_stride, scratch.convolved);
+  weights.conv.Forward(compute_, context, window_offset_, scratch.projected, 2 * inner,
+                       scratch.convolved);
   weights.selection.Forward(compute_, batch.rows, scratch.convolved, inner, scratch.selected,
                             SelectedColumns());
   weights.step.Forward(compute_, batch.rows, scratch.selected, SelectedColumns(), scratch.steps,

@@ -169,8 +169,8 @@ void Mamba2Mixer::Forward(int32_t layer, const SublayerContext& context) {
   const Scratch scratch = LayOut(arena, batch.rows, batch.chunk_count);
   weights.input.Forward(compute_, batch.rows, context.normed, config_.trunk.hidden_size,
                         scratch.projected, columns_.total);
-  weights.conv.Forward(compute_, batch, Column(scratch.projected, columns_.convolved),
-                       columns_.total, context.states + window_offset_, context.slot_stride,
+  weights.conv.Forward(compute_, context, window_offset_,
+                       Column(scratch.projected, columns_.convolved), columns_.total,
                        scratch.convolved);
   Mix(weights, context, scratch);
   const std::byte* const z = Column(scratch.projected, columns_.z);
