@@ -43,16 +43,19 @@ constexpr std::string_view kIgnoredKeys[] = {
     "use_cache",
 };
 
-// What Model needs to know of a model in fla's format.
-ModelConfig FlaModelConfig(const FlaTrunk& trunk, const FamilyConfig& family) {
+// What Model needs to know of a family, with the token ids that its class has for absent keys.
+// `sizes` is the part of its config that has them.
+template <typename Sizes>
+ModelConfig Describe(const Sizes& sizes, bool tied, int32_t bos, int32_t eos,
+                     const FamilyConfig& family) {
   return {
       .model_type = {},
-      .hidden_size = trunk.hidden_size,
-      .num_layers = trunk.num_layers,
-      .vocab_size = trunk.vocab_size,
-      .tie_word_embeddings = trunk.tie_word_embeddings,
-      .bos_token_id = 1,  // the defaults of fla's classes
-      .generation = {.eos_token_ids = {2}},
+      .hidden_size = sizes.hidden_size,
+      .num_layers = sizes.num_layers,
+      .vocab_size = sizes.vocab_size,
+      .tie_word_embeddings = tied,
+      .bos_token_id = bos,
+      .generation = {.eos_token_ids = {eos}},
       .family = family,
   };
 }
@@ -61,45 +64,20 @@ ModelConfig FlaModelConfig(const FlaTrunk& trunk, const FamilyConfig& family) {
 template <auto kRead>
 absl::StatusOr<ModelConfig> ReadFla(JsonReader& reader) {
   SLUICE_ASSIGN_OR_RETURN(const auto config, kRead(reader));
-  return FlaModelConfig(config.trunk, config);
+  return Describe(config.trunk, config.trunk.tie_word_embeddings, 1, 2, config);
 }
 
-// The same of a Mamba of either generation.
-ModelConfig MambaModelConfig(const MambaTrunk& trunk, const FamilyConfig& family) {
-  return {
-      .model_type = {},
-      .hidden_size = trunk.hidden_size,
-      .num_layers = trunk.num_layers,
-      .vocab_size = trunk.vocab_size,
-      .tie_word_embeddings = trunk.tie_word_embeddings,
-      .bos_token_id = trunk.bos_token_id,
-      .generation = {.eos_token_ids = {trunk.eos_token_id}},
-      .family = family,
-  };
-}
-
+// A Mamba of either generation.
+template <auto kRead>
 absl::StatusOr<ModelConfig> ReadMamba(JsonReader& reader) {
-  SLUICE_ASSIGN_OR_RETURN(const MambaConfig config, ReadMambaConfig(reader));
-  return MambaModelConfig(config.trunk, config);
-}
-
-absl::StatusOr<ModelConfig> ReadMamba2(JsonReader& reader) {
-  SLUICE_ASSIGN_OR_RETURN(const Mamba2Config config, ReadMamba2Config(reader));
-  return MambaModelConfig(config.trunk, config);
+  SLUICE_ASSIGN_OR_RETURN(const auto config, kRead(reader));
+  return Describe(config.trunk, config.trunk.tie_word_embeddings, config.trunk.bos_token_id,
+                  config.trunk.eos_token_id, config);
 }
 
 absl::StatusOr<ModelConfig> ReadXlstm(JsonReader& reader) {
   SLUICE_ASSIGN_OR_RETURN(const XlstmConfig config, ReadXlstmConfig(reader));
-  return ModelConfig{
-      .model_type = {},
-      .hidden_size = config.hidden_size,
-      .num_layers = config.num_layers,
-      .vocab_size = config.vocab_size,
-      .tie_word_embeddings = false,
-      .bos_token_id = 0,  // the defaults of transformers' class
-      .generation = {.eos_token_ids = {2}},
-      .family = config,
-  };
+  return Describe(config, /*tied=*/false, 0, 2, config);
 }
 
 struct Family {
@@ -115,8 +93,8 @@ constexpr Family kFamilies[] = {
     {"gla", ReadFla<ReadGlaConfig>},
     {"hgrn2", ReadFla<ReadHgrn2Config>},
     {"linear_attn", ReadFla<ReadLinearAttnConfig>},
-    {"mamba", ReadMamba},
-    {"mamba2", ReadMamba2},
+    {"mamba", ReadMamba<ReadMambaConfig>},
+    {"mamba2", ReadMamba<ReadMamba2Config>},
     {"retnet", ReadFla<ReadRetNetConfig>},
     {"rwkv6", ReadFla<ReadRwkv6Config>},
     {"xlstm", ReadXlstm},

@@ -16,6 +16,9 @@ struct Compute {
   std::byte* Column(std::byte* base, int64_t column) const {
     return base + column * DTypeBytes(act);
   }
+  const std::byte* Column(const std::byte* base, int64_t column) const {
+    return base + column * DTypeBytes(act);
+  }
 
   Device* device;      // outlives the layers
   DType matrix_dtype;  // of the weights of products: float32 or bfloat16

@@ -1,8 +1,9 @@
 // The gated recurrence with a normaliser: a column of ones beside the values makes the state sum
 // the keys as well, and the output is divided by what a query reads of that sum.
 //
-//   o_t = scale q_t S_t / (scale q_t n_t^T + eps),  n summed like S, of keys alone   kSum
-//   and so on, as kernels/normalizer.h has it
+//   o_t = scale q_t S_t / (scale q_t n_t^T + eps),  n summed like S, of keys alone
+//
+// is kSum; kernels/normalizer.h has both kinds.
 #pragma once
 
 #include <cstddef>

@@ -55,10 +55,6 @@ class MambaMixer : public Sublayer {
   int64_t SelectedColumns() const {
     return RankColumns() + Projection::Columns(2 * int64_t{config_.state_size});
   }
-  const std::byte* Column(const std::byte* base, int64_t column) const {
-    return base + column * DTypeBytes(compute_.act);
-  }
-
   MambaConfig config_;
   Compute compute_;
   int64_t scan_offset_;  // of the state
@@ -135,30 +131,31 @@ void MambaMixer::Scan(const MambaLayer& layer, const SublayerContext& context,
                       const Scratch& scratch) const {
   const BatchView& batch = context.batch;
   const int32_t inner = config_.trunk.inner_size;
-  compute_.device->SelectiveScan({.dtype = compute_.act,
-                                  .channels = inner,
-                                  .state_size = config_.state_size,
-                                  .decode_rows = batch.decode_rows,
-                                  .slots = batch.decode_slots,
-                                  .segment_count = batch.segment_count,
-                                  .segments = batch.segments,
-                                  .rows = batch.rows,
-                                  .x = scratch.convolved,
-                                  .x_stride = inner,
-                                  .dt = scratch.steps,
-                                  .dt_stride = inner,
-                                  .dt_bias = layer.dt_bias.as<float>(),
-                                  .b = Column(scratch.selected, RankColumns()),
-                                  .b_stride = SelectedColumns(),
-                                  .c = Column(scratch.selected, RankColumns() + config_.state_size),
-                                  .c_stride = SelectedColumns(),
-                                  .a_log = layer.a_log.as<float>(),
-                                  .skip = layer.skip.as<float>(),
-                                  .gate = Column(scratch.projected, inner),
-                                  .gate_stride = 2 * int64_t{inner},
-                                  .states = context.states + scan_offset_,
-                                  .slot_stride = context.slot_stride,
-                                  .out = scratch.mixed});
+  compute_.device->SelectiveScan(
+      {.dtype = compute_.act,
+       .channels = inner,
+       .state_size = config_.state_size,
+       .decode_rows = batch.decode_rows,
+       .slots = batch.decode_slots,
+       .segment_count = batch.segment_count,
+       .segments = batch.segments,
+       .rows = batch.rows,
+       .x = scratch.convolved,
+       .x_stride = inner,
+       .dt = scratch.steps,
+       .dt_stride = inner,
+       .dt_bias = layer.dt_bias.as<float>(),
+       .b = compute_.Column(scratch.selected, RankColumns()),
+       .b_stride = SelectedColumns(),
+       .c = compute_.Column(scratch.selected, RankColumns() + config_.state_size),
+       .c_stride = SelectedColumns(),
+       .a_log = layer.a_log.as<float>(),
+       .skip = layer.skip.as<float>(),
+       .gate = compute_.Column(scratch.projected, inner),
+       .gate_stride = 2 * int64_t{inner},
+       .states = context.states + scan_offset_,
+       .slot_stride = context.slot_stride,
+       .out = scratch.mixed});
 }
 
 }  // namespace

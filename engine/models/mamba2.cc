@@ -67,10 +67,6 @@ class Mamba2Mixer : public Sublayer {
   HeadOutputSpec OutputSpec(const std::string& mixer) const;
   void Mix(const Mamba2Layer& layer, const SublayerContext& context, const Scratch& scratch) const;
 
-  const std::byte* Column(const std::byte* base, int64_t column) const {
-    return base + column * DTypeBytes(compute_.act);
-  }
-
   Mamba2Config config_;
   Compute compute_;
   Columns columns_{};
@@ -170,10 +166,10 @@ void Mamba2Mixer::Forward(int32_t layer, const SublayerContext& context) {
   weights.input.Forward(compute_, batch.rows, context.normed, config_.trunk.hidden_size,
                         scratch.projected, columns_.total);
   weights.conv.Forward(compute_, context, window_offset_,
-                       Column(scratch.projected, columns_.convolved), columns_.total,
+                       compute_.Column(scratch.projected, columns_.convolved), columns_.total,
                        scratch.convolved);
   Mix(weights, context, scratch);
-  const std::byte* const z = Column(scratch.projected, columns_.z);
+  const std::byte* const z = compute_.Column(scratch.projected, columns_.z);
   if (!config_.rmsnorm) {
     compute_.device->GatedUnit({.dtype = compute_.act,
                                 .rows = batch.rows,
@@ -197,7 +193,7 @@ void Mamba2Mixer::Mix(const Mamba2Layer& layer, const SublayerContext& context,
                           .formula = DecayFormula::kSoftplus,
                           .rows = batch.rows,
                           .dim = config_.num_heads,
-                          .x = Column(scratch.projected, columns_.dt),
+                          .x = compute_.Column(scratch.projected, columns_.dt),
                           .x_stride = columns_.total,
                           .bias = layer.dt_bias.as<float>(),
                           .a_log = layer.a_log.as<float>(),
@@ -205,9 +201,9 @@ void Mamba2Mixer::Mix(const Mamba2Layer& layer, const SublayerContext& context,
                           .dt_max = config_.dt_max,
                           .log_decay = scratch.log_decay,
                           .input_scale = scratch.dt});
-  const GatedOperands operands = {.q = Column(scratch.convolved, columns_.c),
-                                  .k = Column(scratch.convolved, columns_.b),
-                                  .v = Column(scratch.convolved, columns_.x),
+  const GatedOperands operands = {.q = compute_.Column(scratch.convolved, columns_.c),
+                                  .k = compute_.Column(scratch.convolved, columns_.b),
+                                  .v = compute_.Column(scratch.convolved, columns_.x),
                                   .q_stride = columns_.channels,
                                   .k_stride = columns_.channels,
                                   .v_stride = columns_.channels,
@@ -221,7 +217,7 @@ void Mamba2Mixer::Mix(const Mamba2Layer& layer, const SublayerContext& context,
                               .rows = batch.rows,
                               .dim = inner,
                               .act = Activation::kNone,
-                              .gate = Column(scratch.convolved, columns_.x),
+                              .gate = compute_.Column(scratch.convolved, columns_.x),
                               .gate_stride = columns_.channels,
                               .up = layer.skip.data(),
                               .up_stride = 0,
