@@ -46,6 +46,7 @@ void NormalizeCuda(const NormalizeArgs& args, cudaStream_t stream);
 void PadValuesCuda(const PadValuesArgs& args, cudaStream_t stream);
 void RotateCuda(const RotaryArgs& args, cudaStream_t stream);
 void SampleCuda(const SampleArgs& args, cudaStream_t stream);
+int64_t SelectiveScanCudaWorkspaceBytes(int32_t channels, int32_t state_size, int32_t chunks);
 void SelectiveScanCuda(const SelectiveScanArgs& args, cudaStream_t stream);
 void ShortConvCuda(const ShortConvArgs& args, cudaStream_t stream);
 void TokenShiftCuda(const TokenShiftArgs& args, cudaStream_t stream);

@@ -83,6 +83,8 @@ class Device {
   virtual void GatedUnit(const GatedUnitArgs& args) = 0;
   virtual void MarkPrompt(const MarkPromptArgs& args) = 0;
   virtual void Sample(const SampleArgs& args) = 0;
+  virtual int64_t SelectiveScanWorkspaceBytes(int32_t channels, int32_t state_size,
+                                              int32_t chunks) const = 0;
   virtual void SelectiveScan(const SelectiveScanArgs& args) = 0;
   virtual void Logprobs(const LogprobsArgs& args) = 0;
 };

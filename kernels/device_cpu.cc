@@ -101,6 +101,12 @@ void CpuDevice::GatedChunk(const GatedChunkArgs& args) { GatedChunkCpu(args, poo
 void CpuDevice::GatedUnit(const GatedUnitArgs& args) { GatedUnitCpu(args, pool_); }
 void CpuDevice::MarkPrompt(const MarkPromptArgs& args) { MarkPromptCpu(args); }
 void CpuDevice::Sample(const SampleArgs& args) { SampleCpu(args, pool_); }
+
+int64_t CpuDevice::SelectiveScanWorkspaceBytes(int32_t /*channels*/, int32_t /*state_size*/,
+                                               int32_t /*chunks*/) const {
+  return 0;
+}
+
 void CpuDevice::SelectiveScan(const SelectiveScanArgs& args) { SelectiveScanCpu(args, pool_); }
 void CpuDevice::Logprobs(const LogprobsArgs& args) { LogprobsCpu(args, pool_); }
 

@@ -49,6 +49,8 @@ class CpuDevice final : public Device {
   void GatedUnit(const GatedUnitArgs& args) override;
   void MarkPrompt(const MarkPromptArgs& args) override;
   void Sample(const SampleArgs& args) override;
+  int64_t SelectiveScanWorkspaceBytes(int32_t channels, int32_t state_size,
+                                      int32_t chunks) const override;
   void SelectiveScan(const SelectiveScanArgs& args) override;
   void Logprobs(const LogprobsArgs& args) override;
 

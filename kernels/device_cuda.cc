@@ -94,6 +94,10 @@ class CudaDevice final : public Device {
   void GatedUnit(const GatedUnitArgs& args) override { GatedUnitCuda(args, stream_); }
   void MarkPrompt(const MarkPromptArgs& args) override { MarkPromptCuda(args, stream_); }
   void Sample(const SampleArgs& args) override { SampleCuda(args, stream_); }
+  int64_t SelectiveScanWorkspaceBytes(int32_t channels, int32_t state_size,
+                                      int32_t chunks) const override {
+    return SelectiveScanCudaWorkspaceBytes(channels, state_size, chunks);
+  }
   void SelectiveScan(const SelectiveScanArgs& args) override { SelectiveScanCuda(args, stream_); }
   void Logprobs(const LogprobsArgs& args) override { LogprobsCuda(args, stream_); }
 

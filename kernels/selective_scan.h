@@ -10,8 +10,13 @@
 // numbers <= 0: a step or an A however large forgets the state and gives neither NaN nor infinity,
 // as long as s_t x b itself is finite. From kMaxScanLogA on all a_log are the same.
 //
+// Prefill may be a scan in chunks of the grid of positions (segment.h): with S_c the sum of chunk
+// c's steps and h' the state after it if it began with none,
+//   h_c = exp(S_c A) h_{c-1} + h'_c
+//
 // Steps, decays, sums and states are float32. A row's result is the same bits whatever else is in
-// the batch, whichever slot it has, and however the sequence was split, into decode rows too.
+// the batch, whichever slot it has, and however its prompt was split on the grid; on the CPU,
+// which walks a segment token by token, however it was split at all.
 //
 // Source: Gu and Dao 2023 (arXiv 2312.00752), algorithm 2. Oracle:
 // tests/kernels/selective_scan_ref.h.
@@ -35,6 +40,8 @@ struct SelectiveScanArgs {
   const int32_t* slots;     // [decode_rows], distinct
   int32_t segment_count;    // then segments
   const Segment* segments;  // [segment_count]
+  int32_t chunk_count;      // sum of ChunkCount over segments
+  const ChunkSpan* chunks;  // [chunk_count], by segment, then by row
   int32_t rows;             // decode rows and all rows of segments
   const void* x;            // [rows, D]; strides here and below in elements, multiples of 8
   int64_t x_stride;
@@ -52,6 +59,7 @@ struct SelectiveScanArgs {
   float* states;        // slot s's h, [N, D]: channels are contiguous, at states + s * slot_stride
   int64_t slot_stride;  // in floats
   void* out;            // [rows, D], contiguous, none of the above
+  void* workspace;      // Device::SelectiveScanWorkspaceBytes bytes, 16-aligned; null if that is 0
 };
 
 // Bytes that the op has to move.

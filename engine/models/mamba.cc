@@ -30,9 +30,9 @@ class MambaMixer : public Sublayer {
  public:
   MambaMixer(const MambaConfig& config, const Compute& compute, StateLayout* state);
 
-  int64_t ScratchBytes(int32_t rows, int32_t /*chunks*/) const override {
+  int64_t ScratchBytes(int32_t rows, int32_t chunks) const override {
     ScratchArena arena;
-    LayOut(arena, rows);
+    LayOut(arena, rows, chunks);
     return arena.used();
   }
   absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
@@ -45,9 +45,10 @@ class MambaMixer : public Sublayer {
     std::byte* selected;   // [rows, r | B, C]
     std::byte* steps;      // [rows, D]
     std::byte* mixed;      // [rows, D]
+    std::byte* workspace;  // of SelectiveScan
   };
 
-  Scratch LayOut(ScratchArena& arena, int32_t rows) const;
+  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const;
   void Scan(const MambaLayer& layer, const SublayerContext& context, const Scratch& scratch) const;
 
   // B, C begin where r, rounded up, ends.
@@ -69,7 +70,7 @@ MambaMixer::MambaMixer(const MambaConfig& config, const Compute& compute, StateL
   window_offset_ = state->Add("conv", ConvLayer::WindowFloats(inner, config.trunk.conv_kernel));
 }
 
-MambaMixer::Scratch MambaMixer::LayOut(ScratchArena& arena, int32_t rows) const {
+MambaMixer::Scratch MambaMixer::LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const {
   const int64_t column = rows * DTypeBytes(compute_.act);
   const int64_t inner = config_.trunk.inner_size;
   Scratch scratch;
@@ -78,6 +79,8 @@ MambaMixer::Scratch MambaMixer::LayOut(ScratchArena& arena, int32_t rows) const 
   scratch.selected = arena.Take(SelectedColumns() * column);
   scratch.steps = arena.Take(inner * column);
   scratch.mixed = arena.Take(inner * column);
+  scratch.workspace = arena.Take(compute_.device->SelectiveScanWorkspaceBytes(
+      static_cast<int32_t>(inner), config_.state_size, chunks));
   return scratch;
 }
 
@@ -115,7 +118,7 @@ void MambaMixer::Forward(int32_t layer, const SublayerContext& context) {
   const int64_t inner = config_.trunk.inner_size;
   const int64_t hidden = config_.trunk.hidden_size;
   ScratchArena arena(context.scratch);
-  const Scratch scratch = LayOut(arena, batch.rows);
+  const Scratch scratch = LayOut(arena, batch.rows, batch.chunk_count);
   weights.input.Forward(compute_, batch.rows, context.normed, hidden, scratch.projected, 2 * inner);
   weights.conv.Forward(compute_, context, window_offset_, scratch.projected, 2 * inner,
                        scratch.convolved);
@@ -139,6 +142,8 @@ void MambaMixer::Scan(const MambaLayer& layer, const SublayerContext& context,
        .slots = batch.decode_slots,
        .segment_count = batch.segment_count,
        .segments = batch.segments,
+       .chunk_count = batch.chunk_count,
+       .chunks = batch.chunks,
        .rows = batch.rows,
        .x = scratch.convolved,
        .x_stride = inner,
@@ -155,7 +160,8 @@ void MambaMixer::Scan(const MambaLayer& layer, const SublayerContext& context,
        .gate_stride = 2 * int64_t{inner},
        .states = context.states + scan_offset_,
        .slot_stride = context.slot_stride,
-       .out = scratch.mixed});
+       .out = scratch.mixed,
+       .workspace = scratch.workspace});
 }
 
 }  // namespace

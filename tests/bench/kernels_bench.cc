@@ -541,6 +541,7 @@ void TimeSelectiveScan(KernelTimer& timer, int32_t decode_rows, int32_t sequence
                             .state_size = 16,
                             .decode_rows = decode_rows,
                             .segment_count = sequences,
+                            .chunk_count = static_cast<int32_t>(packed.chunks.size()),
                             .rows = packed.rows};
   args.x_stride = args.dt_stride = args.gate_stride = args.channels;
   args.b_stride = args.c_stride = args.state_size;
@@ -550,6 +551,7 @@ void TimeSelectiveScan(KernelTimer& timer, int32_t decode_rows, int32_t sequence
   const Rotation rotation(timer.device(), SelectiveScanBytes(args));
   const Ring slots = rotation.Same(Counting(decode_rows));
   const Ring segments = rotation.Same(packed.segments);
+  const Ring chunks = rotation.Same(packed.chunks);
   const Ring x = rotation.Numbers(wide, args.dtype);
   const Ring dt = rotation.Numbers(wide, args.dtype, -6, -2);
   const Ring dt_bias = rotation.Numbers(args.channels, DType::kFloat32);
@@ -561,12 +563,16 @@ void TimeSelectiveScan(KernelTimer& timer, int32_t decode_rows, int32_t sequence
   const Ring states =
       rotation.Numbers((decode_rows + sequences) * args.slot_stride, DType::kFloat32);
   const Ring out = rotation.Empty(wide * DTypeBytes(args.dtype));
+  const Ring workspace =
+      rotation.Empty(std::max<int64_t>(1, timer.device().SelectiveScanWorkspaceBytes(
+                                              args.channels, args.state_size, args.chunk_count)));
   args.gate = gate[0];  // counts as bytes
   const std::string shape = decode_rows > 0 ? Format("B=%lld mamba-1.4b", decode_rows)
                                             : Format("%lldx%lld mamba-1.4b", sequences, length);
   timer.Time({"selective_scan", shape, SelectiveScanBytes(args)}, [&](int64_t call) {
     args.slots = slots.at<int32_t>(call);
     args.segments = segments.at<Segment>(call);
+    args.chunks = chunks.at<ChunkSpan>(call);
     args.x = x[call];
     args.dt = dt[call];
     args.dt_bias = dt_bias.at<float>(call);
@@ -577,6 +583,7 @@ void TimeSelectiveScan(KernelTimer& timer, int32_t decode_rows, int32_t sequence
     args.gate = gate[call];
     args.states = states.at<float>(call);
     args.out = out[call];
+    args.workspace = workspace[call];
     timer.device().SelectiveScan(args);
   });
 }

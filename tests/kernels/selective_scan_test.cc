@@ -62,6 +62,8 @@ Result Scan(Device& device, const Problem& p) {
   const auto state_size = static_cast<int32_t>(p.state_size);
   const Input slots(device, p.slots);
   const Input segments(device, packed.segments);
+  const Input chunks(device, packed.chunks);
+  const auto chunk_count = static_cast<int32_t>(packed.chunks.size());
   const int64_t wide = p.channels + p.padding;
   const int64_t narrow = p.state_size + p.padding;
   const Input x(device, Spread(p.x, p.channels, wide), p.dtype);
@@ -74,6 +76,8 @@ Result Scan(Device& device, const Problem& p) {
   const Input skip(device, p.skip);
   const int64_t slot_stride = p.StateSize() + 24;
   const Output states(device, Spread(p.states, p.StateSize(), slot_stride));
+  const Output workspace(device,
+                         device.SelectiveScanWorkspaceBytes(channels, state_size, chunk_count));
   const Output out(device, static_cast<int64_t>(p.x.size()) * DTypeBytes(p.dtype));
   device.SelectiveScan({.dtype = p.dtype,
                         .channels = channels,
@@ -82,6 +86,8 @@ Result Scan(Device& device, const Problem& p) {
                         .slots = slots.as<int32_t>(),
                         .segment_count = static_cast<int32_t>(packed.segments.size()),
                         .segments = segments.as<Segment>(),
+                        .chunk_count = chunk_count,
+                        .chunks = chunks.as<ChunkSpan>(),
                         .rows = packed.rows,
                         .x = x.data(),
                         .x_stride = wide,
@@ -98,7 +104,9 @@ Result Scan(Device& device, const Problem& p) {
                         .gate_stride = wide,
                         .states = states.as<float>(),
                         .slot_stride = slot_stride,
-                        .out = out.data()});
+                        .out = out.data(),
+                        .workspace = workspace.data()});
+  workspace.ReadBytes();  // Looks at the guards.
   const std::vector<float> written = states.Read<float>();
   EXPECT_TRUE(AllPoison(Columns(written, p.StateSize(), 24, slot_stride)))
       << "written between states";
@@ -257,6 +265,7 @@ TEST_P(SelectiveScanTest, AgreesWithTheOracle) {
       {24, 16, 8, true, 3, {1, 2, 7, 8, 9}},
       {384, 16, 0, false, 5, {15, 16, 17, 63, 64, 65}},
       {64, 16, 0, true, 0, {1000}},
+      {264, 16, 0, true, 0, {63, 64, 65, 128, 129}},
       {1032, 16, 16, false, 2, {3, 1, 2}},
       {512, 16, 0, true, 64, {}},
       {4096, 16, 0, true, 130, {}},
@@ -322,7 +331,12 @@ TEST_P(SelectiveScanTest, ASequenceDoesNotDependOnItsBatchNorOnItsSlot) {
     const Result all = Scan(device(), p);
     int64_t row = 0;
     for (const TokenRun& run : Sequences(p)) {
-      const Result alone = Scan(device(), PartOf(p, row, run, p.State(run.slot)));
+      Problem one = PartOf(p, row, run, p.State(run.slot));
+      if (row < static_cast<int64_t>(p.slots.size())) {
+        one.slots = {0};
+        one.runs.clear();
+      }
+      const Result alone = Scan(device(), one);
       EXPECT_TRUE(SameBits(alone.out, Part(all.out, row * p.channels, run.length * p.channels)));
       EXPECT_TRUE(
           SameBits(alone.states, Part(all.states, run.slot * p.StateSize(), p.StateSize())));
@@ -363,21 +377,49 @@ Result ScanInParts(Device& device, const Problem& p, const std::vector<int32_t>&
   return parts;
 }
 
-TEST_P(SelectiveScanTest, ASplitChangesNoBit) {
-  const std::vector<std::vector<int32_t>> splits = {
-      {27, 150}, {27, 91, 150}, {1, 150}, {16, 31, 65, 150}, {148, 149, 150}};
+// A prompt of 150 tokens from position 101 on: the grid of chunks lies before tokens 27 and 91.
+Problem Prompt(int64_t state_size, DType dtype) {
+  Problem p = Make({40, state_size, 8, true, 0, {150}, Steps::kMixed}, dtype, 760);
+  p.runs[0].position = 101;
+  return p;
+}
+
+TEST_P(SelectiveScanTest, ASplitOnTheGridChangesNoBit) {
   for (const int64_t state_size : {8, 16, 64, 72}) {
     for (const DType dtype : ActivationTypes()) {
       SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " N=" << state_size);
-      Problem p = Make({40, state_size, 8, true, 0, {150}, Steps::kMixed}, dtype, 760);
-      p.runs[0].position = 101;
+      const Problem p = Prompt(state_size, dtype);
       const Result whole = Scan(device(), p);
       const std::vector<float> state =
           Part(whole.states, p.runs[0].slot * p.StateSize(), p.StateSize());
-      for (const std::vector<int32_t>& ends : splits) {
+      for (const std::vector<int32_t>& ends :
+           std::vector<std::vector<int32_t>>{{27, 150}, {91, 150}, {27, 91, 150}}) {
         const Result parts = ScanInParts(device(), p, ends);
         EXPECT_TRUE(SameBits(parts.out, whole.out)) << ends[0];
         EXPECT_TRUE(SameBits(parts.states, state)) << ends[0];
+      }
+    }
+  }
+}
+
+TEST_P(SelectiveScanTest, ASplitAnywhereIsTheSameFunction) {
+  for (const DType dtype : ActivationTypes()) {
+    const Problem p = Prompt(16, dtype);
+    const Result whole = Scan(device(), p);
+    const std::vector<float> state =
+        Part(whole.states, p.runs[0].slot * p.StateSize(), p.StateSize());
+    for (const std::vector<int32_t>& ends :
+         std::vector<std::vector<int32_t>>{{1, 150}, {16, 31, 65, 150}, {148, 149, 150}}) {
+      SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " " << ends[0]);
+      const Result parts = ScanInParts(device(), p, ends);
+      if (is_cuda()) {
+        const bool rounded = dtype == DType::kBFloat16;
+        EXPECT_TRUE(Near(parts.out, {whole.out.begin(), whole.out.end()},
+                         rounded ? kBFloat16Tolerance : kFloat32Tolerance));
+        EXPECT_TRUE(Near(parts.states, {state.begin(), state.end()}, kFloat32Tolerance));
+      } else {
+        EXPECT_TRUE(SameBits(parts.out, whole.out));
+        EXPECT_TRUE(SameBits(parts.states, state));
       }
     }
   }
