@@ -13,19 +13,32 @@ int64_t Aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; 
 
 // Lays the arrays out from `base` on; `*bytes` gets their size.
 ChunkBuffers Layout(const GatedShape& s, int64_t chunks, void* base, int64_t* bytes) {
+  const bool is_float32 = s.dtype == DType::kFloat32;
   const int64_t element = DTypeBytes(s.dtype);
   const int64_t attention =
-      s.dtype == DType::kFloat32 ? int64_t{kChunk} * kChunk * element : kLowerTiles * kTileBytes;
+      is_float32 ? int64_t{kChunk} * kChunk * element : kLowerTiles * kTileBytes;
+  const int64_t rows = chunks * s.heads * kChunk;
+  const int64_t kv_rows = chunks * s.kv_heads * kChunk;
   int64_t end = 0;
   const auto take = [&](int64_t size) {
     void* const at = static_cast<char*>(base) + end;
     end += Aligned(size);
     return at;
   };
-  ChunkBuffers b;
-  b.query = take(chunks * s.heads * kChunk * s.key_dim * element);
-  b.key = take(chunks * s.kv_heads * kChunk * s.key_dim * element);
-  b.decay = static_cast<float*>(take(chunks * s.kv_heads * s.key_dim * 4));
+  const auto take_floats = [&](int64_t count) { return static_cast<float*>(take(count * 4)); };
+  ChunkBuffers b = {};
+  if (is_float32 || ChunkKindOf(s) != ChunkKind::kRows) {
+    b.query = take(rows * s.key_dim * element);
+    b.key = take(kv_rows * s.key_dim * element);
+  } else {
+    b.query_weight = take_floats(rows);
+    b.value_weight = take_floats(kv_rows);
+  }
+  if (s.value_gate) {
+    b.value = take(kv_rows * s.value_dim * element);
+    b.value_decay = take_floats(chunks * s.kv_heads * s.value_dim);
+  }
+  b.decay = take_floats(chunks * s.kv_heads * s.key_dim);
   b.attention = take(chunks * s.heads * attention);
   b.state = take(chunks * s.StateSize() * element);
   *bytes = end;
@@ -37,7 +50,6 @@ ChunkBuffers Layout(const GatedShape& s, int64_t chunks, void* base, int64_t* by
 int64_t GatedChunkCudaWorkspaceBytes(const GatedShape& shape, int32_t chunks) {
   CheckGatedShape(shape);
   SLUICE_CHECK(chunks >= 0);
-  if (shape.value_gate) return 0;
   int64_t bytes = 0;
   // Any base serves to measure; null may not be counted from.
   alignas(16) char base[1];
@@ -52,11 +64,8 @@ void GatedChunkCuda(const GatedChunkArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.chunk_count >= args.segment_count);
   SLUICE_CHECK(IsAligned16(op.q) && IsAligned16(op.k) && IsAligned16(op.v));
   SLUICE_CHECK(IsAligned16(op.out) && IsAligned16(op.log_decay) && IsAligned16(op.bonus));
+  SLUICE_CHECK(IsAligned16(op.value_log_decay));
   if (args.segment_count == 0) return;
-  if (args.shape.value_gate) {
-    GatedChunkScan(args, stream);
-    return;
-  }
   SLUICE_CHECK(args.workspace != nullptr && IsAligned16(args.workspace));
   int64_t bytes = 0;
   const ChunkParams params{args, Layout(args.shape, args.chunk_count, args.workspace, &bytes)};

@@ -1,22 +1,23 @@
 // Chunkwise form of gated linear attention: prefill of packed segments, each from its own state.
 //
-// The recurrence of gated_shape.h. Within a chunk of C tokens, G_i the sum of log gates up to and
-// with token i, S_0 the state before it:
-//   o_i  = scale * [(q_i * exp(G_i)) S_0 + sum_{j<=i} A_ij v_j]
+// The recurrence of gated_shape.h. Within a chunk of C tokens, G_i and B_i the sums of the log
+// gates of keys and of values up to and with token i (B = 0 without gated values), S_0 the state
+// before it:
+//   o_i  = scale * exp(B_i) * [(q_i * exp(G_i)) S_0] + scale * sum_{j<=i} A_ij exp(B_i - B_j) * v_j
 //   A_ij = sum_c q_ic c_j k_jc exp(G_ic - G_jc)
-//   S_C  = diag(exp(G_C)) S_0 + sum_j (c_j k_j * exp(G_C - G_j))^T v_j
-// Read exclusively, G_{i-1} stands for G_i in the first two, and A_ii = sum_c q_ic u_c c_i k_ic.
+//   S_C  = diag(exp(G_C)) S_0 diag(exp(B_C))
+//          + sum_j (c_j k_j * exp(G_C - G_j))^T (v_j * exp(B_C - B_j))
+// Read exclusively, G_{i-1} and B_{i-1} stand for G_i and B_i in the first two, A_ii = sum_c q_ic
+// u_c c_i k_ic, and v_i is not decayed in o_i.
 //
 // Chunks lie on the grid of absolute positions (segment.h). The state between chunks is float32 in
 // the slot or in registers with the same rounding, so a row's bits do not depend on how its prompt
 // was split on the grid, on the slot, or on the rest of the batch. Masked entries are selected to
 // zero, never multiplied. Decays are only ever products of numbers <= 1 and exponentials of sums of
-// numbers <= 0, so gates may be as strong as they like, -infinity included. In bfloat16 c_j k_j is
-// rounded to it, but for gated values; the step keeps it in float32.
-//
-// With a gate on the values, A differs from column to column of V, and its decays over a whole
-// chunk have no form as a product of factors that cannot overflow. Segments are then walked token
-// by token, the state on the chip, as the recurrent form does; a split anywhere changes no bit.
+// numbers <= 0, those between two rows taken over the rows between them or from row tile to row
+// tile, so gates may be as strong as they like, -infinity included. In bfloat16 what the state and
+// the output multiply on tensor cores is rounded to it once decayed (c_j k_j, or v_j if a row has
+// one decay; the step keeps both in float32).
 //
 // Source: Yang et al. 2023 (arXiv 2312.06635), section 4 (chunkwise form, secondary chunking).
 // Oracle: tests/kernels/gated_ref.h.

@@ -3,9 +3,19 @@
 namespace sluice {
 
 void GatedChunkBFloat16(const ChunkParams& params, cudaStream_t stream) {
-  PrepareBFloat16(params, stream);
+  const ChunkKind kind = ChunkKindOf(params.args.shape);
+  if (kind == ChunkKind::kRows) {
+    ScoresBFloat16(params, stream);
+  } else {
+    PrepareBFloat16(params, stream);
+  }
+  if (kind == ChunkKind::kColumns) ValuesBFloat16(params, stream);
   StatesBFloat16(params, stream);
-  OutputBFloat16(params, stream);
+  if (kind == ChunkKind::kColumns) {
+    ValueOutputBFloat16(params, stream);
+  } else {
+    OutputBFloat16(params, stream);
+  }
 }
 
 }  // namespace sluice

@@ -72,9 +72,12 @@ void AllowMostShared(Kernel kernel) {
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMostShared));
 }
 
-// The kernels' launches, in this order.
+// The kernels' launches.
 void PrepareBFloat16(const ChunkParams& params, cudaStream_t stream);
+void ScoresBFloat16(const ChunkParams& params, cudaStream_t stream);
+void ValuesBFloat16(const ChunkParams& params, cudaStream_t stream);
 void StatesBFloat16(const ChunkParams& params, cudaStream_t stream);
 void OutputBFloat16(const ChunkParams& params, cudaStream_t stream);
+void ValueOutputBFloat16(const ChunkParams& params, cudaStream_t stream);
 
 }  // namespace sluice

@@ -1,6 +1,7 @@
 // Blocks of 16 rows, of the same grid as chunks: on a CPU the state is as near as the scores are,
 // and shorter blocks mean fewer operations. Inside a block, decays between two rows are products of
 // single decays, each at most 1: nothing can overflow, and nothing is lost by subtracting sums.
+// Gated values are walked token by token, by the recurrent form.
 #include "kernels/gated_chunk.h"
 
 #include <algorithm>

@@ -1,14 +1,12 @@
 // The chunkwise form in float32, for checkpoints in float32 and for exactness: plain sums, not
 // built for speed.
+#include "kernels/gated_chunk_f32.cuh"
+
 #include "kernels/cuda_check.h"
-#include "kernels/gated_chunk.cuh"
-#include "kernels/pack.cuh"
 #include "kernels/reduce.cuh"
 
 namespace sluice {
 namespace {
-
-constexpr int kThreads = 256;
 
 __device__ float LogDecay(const GateView& gate, int64_t row, int64_t channel) {
   if (gate.first == nullptr) return 0.0F;
@@ -31,17 +29,6 @@ __device__ const float* KeyOf(const GatedShape& s, const GatedOperands& op, int6
                               int kv_head) {
   return static_cast<const float*>(op.k) + row * op.k_stride +
          int64_t{kv_head / s.shared_keys} * s.key_dim;
-}
-
-struct Indices {
-  int64_t head;  // of [chunk, head]
-  int64_t kv;    // of [chunk, kv head]
-  int kv_head;
-};
-
-__device__ Indices IndicesOf(const GatedShape& s, int64_t chunk, int head) {
-  const int kv_head = head / (s.heads / s.kv_heads);
-  return {chunk * s.heads + head, chunk * s.kv_heads + kv_head, kv_head};
 }
 
 // Grid: (chunks, heads). A thread walks the rows of a channel: down for the queries, up for the
@@ -150,10 +137,25 @@ __global__ __launch_bounds__(kThreads) void AttentionKernel(const __grid_constan
   }
 }
 
-constexpr int kTileV = 64;                  // columns of a block
-constexpr int kTileK = 32;                  // rows of S of a block
-constexpr int kSplitV = kThreads / kTileV;  // threads that share a column
-constexpr int kOwnK = kTileK / kSplitV;     // rows of S of a thread
+// Grid: (chunks, kv heads), if values are gated. A thread walks up the rows of a column.
+__global__ __launch_bounds__(kThreads) void ValuesKernel(const __grid_constant__ ChunkParams p) {
+  const GatedShape& s = p.args.shape;
+  const ChunkSpan span = p.args.chunks[blockIdx.x];
+  const int64_t kv = int64_t{blockIdx.x} * s.kv_heads + blockIdx.y;
+  float* const out = static_cast<float*>(p.buffers.value) + kv * kChunk * s.value_dim;
+  for (int v = threadIdx.x; v < s.value_dim; v += kThreads) {
+    const ValueColumn from = ValueColumnOf(s, p.args.operands, span.row, blockIdx.y, v);
+    float sum = 0.0F;
+    for (int i = span.length - 1; i >= 0; --i) {
+      out[int64_t{i} * s.value_dim + v] = from.value[i * from.value_stride] * expf(sum);
+      sum += from.gate[i * from.gate_stride];
+    }
+    p.buffers.value_decay[kv * s.value_dim + v] = expf(sum);
+  }
+}
+
+constexpr int kTileK = 32;               // rows of S of a block
+constexpr int kOwnK = kTileK / kSplitV;  // rows of S of a thread
 
 // Grid: (tiles of K x tiles of V, kv heads, segments). A thread holds 8 rows of one column of the
 // state and walks the segment's chunks.
@@ -183,8 +185,15 @@ __global__ __launch_bounds__(kThreads) void StatesKernel(const __grid_constant__
     const ChunkSpan span = p.args.chunks[segment.first_chunk + n];
     const int64_t kv = int64_t{segment.first_chunk + n} * s.kv_heads + kv_head;
     const float* const keys = static_cast<const float*>(p.buffers.key) + kv * kChunk * s.key_dim;
-    const float* const values =
+    const float* values =
         static_cast<const float*>(op.v) + span.row * op.v_stride + int64_t{kv_head} * s.value_dim;
+    int64_t value_stride = op.v_stride;
+    float column_decay = 1.0F;
+    if (s.value_gate) {
+      values = static_cast<const float*>(p.buffers.value) + kv * kChunk * s.value_dim;
+      value_stride = s.value_dim;
+      if (column < s.value_dim) column_decay = p.buffers.value_decay[kv * s.value_dim + column];
+    }
     __syncthreads();
     for (int i = threadIdx.x; i < kChunk * kTileK; i += kThreads) {
       const int row = i / kTileK;
@@ -196,7 +205,7 @@ __global__ __launch_bounds__(kThreads) void StatesKernel(const __grid_constant__
       const int row = i / kTileV;
       const int v = value0 + i % kTileV;
       const bool valid = row < span.length && v < s.value_dim;
-      value[row][i % kTileV] = valid ? values[row * op.v_stride + v] : 0.0F;
+      value[row][i % kTileV] = valid ? values[row * value_stride + v] : 0.0F;
     }
     __syncthreads();
     float* const before = static_cast<float*>(p.buffers.state) + kv * state_size;
@@ -204,7 +213,7 @@ __global__ __launch_bounds__(kThreads) void StatesKernel(const __grid_constant__
     for (int c = 0; c < kOwnK; ++c) {
       if (column >= s.value_dim || key0 + own + c >= s.key_dim) continue;
       before[int64_t{key0 + own + c} * s.value_dim + column] = state[c];
-      state[c] *= p.buffers.decay[kv * s.key_dim + key0 + own + c];
+      state[c] *= p.buffers.decay[kv * s.key_dim + key0 + own + c] * column_decay;
     }
     for (int row = 0; row < span.length; ++row) {
       const float v = value[row][threadIdx.x % kTileV];
@@ -219,85 +228,6 @@ __global__ __launch_bounds__(kThreads) void StatesKernel(const __grid_constant__
   }
 }
 
-constexpr int kOwnRows = kChunk / kSplitV;  // rows of the output of a thread
-
-// left [rows, depth] times the block's column of right.
-struct Product {
-  const float* left;
-  int64_t left_stride;
-  const float* right;  // this thread's column
-  int64_t right_stride;
-  int rows;
-  int depth;
-};
-
-// sum[i] += the product's row 16 * (thread / kTileV) + i. All threads take part.
-__device__ void AddProduct(const Product& product, bool column_valid, float (*left)[kTile + 1],
-                           float (&sum)[kOwnRows]) {
-  const int row0 = threadIdx.x / kTileV * kOwnRows;
-  for (int c0 = 0; c0 < product.depth; c0 += kTile) {
-    __syncthreads();
-    for (int i = threadIdx.x; i < kChunk * kTile; i += kThreads) {
-      const int row = i / kTile;
-      const int c = c0 + i % kTile;
-      const bool valid = row < product.rows && c < product.depth;
-      left[row][i % kTile] = valid ? product.left[row * product.left_stride + c] : 0.0F;
-    }
-    __syncthreads();
-#pragma unroll
-    for (int c = 0; c < kTile; ++c) {
-      const bool valid = column_valid && c0 + c < product.depth;
-      const float x = valid ? product.right[(c0 + c) * product.right_stride] : 0.0F;
-#pragma unroll
-      for (int i = 0; i < kOwnRows; ++i) sum[i] = fmaf(left[row0 + i][c], x, sum[i]);
-    }
-  }
-}
-
-// Grid: (chunks x tiles of V, heads). A thread owns 16 rows of one column of the output.
-__global__ __launch_bounds__(kThreads) void OutputKernel(const __grid_constant__ ChunkParams p) {
-  __shared__ float left[kChunk][kTile + 1];
-  const GatedShape& s = p.args.shape;
-  const GatedOperands& op = p.args.operands;
-  const int value_blocks = (s.value_dim + kTileV - 1) / kTileV;
-  const int chunk = blockIdx.x / value_blocks;
-  const int column = blockIdx.x % value_blocks * kTileV + threadIdx.x % kTileV;
-  const bool valid = column < s.value_dim;
-  const int head = blockIdx.y;
-  const Indices at = IndicesOf(s, chunk, head);
-  const ChunkSpan span = p.args.chunks[chunk];
-
-  Product queries;  // times the state before the chunk
-  queries.left = static_cast<const float*>(p.buffers.query) + at.head * kChunk * s.key_dim;
-  queries.left_stride = s.key_dim;
-  queries.right =
-      static_cast<const float*>(p.buffers.state) + at.kv * s.key_dim * s.value_dim + column;
-  queries.right_stride = s.value_dim;
-  queries.rows = span.length;
-  queries.depth = s.key_dim;
-  Product attention;  // times the chunk's values
-  attention.left = static_cast<const float*>(p.buffers.attention) + at.head * kChunk * kChunk;
-  attention.left_stride = kChunk;
-  attention.right = static_cast<const float*>(op.v) + span.row * op.v_stride +
-                    int64_t{at.kv_head} * s.value_dim + column;
-  attention.right_stride = op.v_stride;
-  attention.rows = span.length;
-  attention.depth = span.length;
-  float sum[kOwnRows] = {};
-  AddProduct(queries, valid, left, sum);
-  AddProduct(attention, valid, left, sum);
-
-  if (!valid) return;
-  float* const out =
-      static_cast<float*>(op.out) + (int64_t{span.row} * s.heads + head) * s.value_dim + column;
-  const int row0 = threadIdx.x / kTileV * kOwnRows;
-#pragma unroll
-  for (int i = 0; i < kOwnRows; ++i) {
-    if (row0 + i >= span.length) return;
-    out[int64_t{row0 + i} * s.heads * s.value_dim] = sum[i];
-  }
-}
-
 }  // namespace
 
 void GatedChunkFloat32(const ChunkParams& params, cudaStream_t stream) {
@@ -309,10 +239,13 @@ void GatedChunkFloat32(const ChunkParams& params, cudaStream_t stream) {
   SLUICE_CUDA_CHECK(cudaGetLastError());
   const int value_blocks = (s.value_dim + kTileV - 1) / kTileV;
   const int tiles = (s.key_dim + kTileK - 1) / kTileK * value_blocks;
+  if (s.value_gate) {
+    ValuesKernel<<<dim3(chunks, s.kv_heads), kThreads, 0, stream>>>(params);
+    SLUICE_CUDA_CHECK(cudaGetLastError());
+  }
   StatesKernel<<<dim3(tiles, s.kv_heads, params.args.segment_count), kThreads, 0, stream>>>(params);
   SLUICE_CUDA_CHECK(cudaGetLastError());
-  OutputKernel<<<dim3(chunks * value_blocks, s.heads), kThreads, 0, stream>>>(params);
-  SLUICE_CUDA_CHECK(cudaGetLastError());
+  OutputFloat32(params, stream);
 }
 
 }  // namespace sluice

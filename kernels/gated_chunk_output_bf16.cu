@@ -6,57 +6,88 @@
 namespace sluice {
 namespace {
 
-constexpr int kOutputV = 128;               // columns of a block, 32 of a warp
-constexpr int kOutputPitch = kOutputV + 8;  // 272 bytes: no bank conflicts
+constexpr int kWarpV = 32;  // columns of a warp
 
 // kRing: K tiles of the state on their way to a warp.
-template <int kRing>
+template <int kWarps, int kRing>
 struct OutputShared {
-  uint4 attention[kLowerTiles][kWarp];  // fragments
-  uint4 state[kChunkThreads / kWarp][kRing][2]
-             [kWarp];                // fragments, each lane's read by itself alone
-  Bf16 value[kChunk][kOutputPitch];  // then the output, each warp its own columns
-  uint4 query[1];                    // fragments [row tile][K tile][lane], to the end
+  static constexpr int kThreads = kWarps * kWarp;
+  static constexpr int kColumns = kWarps * kWarpV;  // of a block
+  static constexpr int kPitch = kColumns + 8;       // no bank conflicts
+
+  uint4 attention[kLowerTiles][kWarp];   // fragments
+  uint4 state[kWarps][kRing][2][kWarp];  // fragments, each lane's read by itself alone
+  Bf16 value[kChunk][kPitch];            // then the output, each warp its own columns
+  // Behind it the queries: fragments [row tile][K tile][lane], or rows QueryPitch(K) apart.
 };
 
-template <int kRing>
-constexpr int OutputBytes(int key_dim) {
-  return static_cast<int>(sizeof(OutputShared<kRing>) +
-                          kChunkTiles * (key_dim / kTile) * kTileBytes);
+constexpr int QueryPitch(int key_dim) { return key_dim + 8; }  // no bank conflicts
+
+template <ChunkKind kKind>
+constexpr int QueryBytes(int key_dim) {
+  return kChunk * 2 * (kKind == ChunkKind::kRows ? QueryPitch(key_dim) : key_dim);
 }
 
-// As long as it may be with all but the largest K; the shorter one leaves room for any.
-constexpr int kLongRing = 4;
-constexpr int kShortRing = 3;
-static_assert(OutputBytes<kShortRing>(kMaxGatedDim) <= kMostShared, "any K fits on any GPU");
-
-// Starts copying the chunk's queries, A and values.
-template <int kRing>
-__device__ void LoadOutputOperands(const ChunkParams& p, const ChunkSpan& span, int64_t head_index,
-                                   int kv_head, int value0, OutputShared<kRing>& shared) {
+// Starts copying the chunk's queries.
+template <ChunkKind kKind, int kThreads>
+__device__ void LoadQueries(const ChunkParams& p, const ChunkSpan& span, int64_t head_index,
+                            int head, uint4* to) {
   const GatedShape& s = p.args.shape;
   const GatedOperands& op = p.args.operands;
-  const int query_words = kChunkTiles * (s.key_dim / kTile) * kWarp;
-  const uint4* const queries =
-      static_cast<const uint4*>(p.buffers.query) + head_index * query_words;
-  for (int i = threadIdx.x; i < query_words; i += kChunkThreads) {
-    CopyAsync(shared.query + i, queries + i, true);
+  const int words = s.key_dim / kPack;  // of a row
+  if constexpr (kKind == ChunkKind::kRows) {
+    const Bf16* const queries = static_cast<const Bf16*>(op.q) + span.row * op.q_stride +
+                                int64_t{head / s.shared_keys} * s.key_dim;
+    const int pitch = QueryPitch(s.key_dim) / kPack;
+    for (int i = threadIdx.x; i < kChunk * words; i += kThreads) {
+      const int row = i / words;
+      const int word = i % words;
+      const bool valid = row < span.length;
+      CopyAsync(to + row * pitch + word, queries + (valid ? row * op.q_stride + word * kPack : 0),
+                valid);
+    }
+  } else {
+    const uint4* const queries =
+        static_cast<const uint4*>(p.buffers.query) + head_index * kChunk * words;
+    for (int i = threadIdx.x; i < kChunk * words; i += kThreads) {
+      CopyAsync(to + i, queries + i, true);
+    }
   }
+}
+
+// Queries of row tile `row`, K tile `key_tile`, as A.
+template <ChunkKind kKind>
+__device__ uint4 QueryOf(const uint4* queries, int row, int key_tile, int key_dim, int lane) {
+  if constexpr (kKind == ChunkKind::kRows) {
+    const int pitch = QueryPitch(key_dim);
+    const Bf16* const rows = reinterpret_cast<const Bf16*>(queries);
+    return LoadAFromRows(rows + row * kTile * pitch + key_tile * kTile, pitch, lane);
+  } else {
+    return queries[(row * (key_dim / kTile) + key_tile) * kWarp + lane];
+  }
+}
+
+// Starts copying the chunk's A and values.
+template <typename Shared>
+__device__ void LoadOutputOperands(const ChunkParams& p, const ChunkSpan& span, int64_t head_index,
+                                   int kv_head, int value0, Shared& shared) {
+  const GatedShape& s = p.args.shape;
+  const GatedOperands& op = p.args.operands;
+  constexpr int kWords = Shared::kColumns / kPack;  // of a row
   const uint4* const attention =
       static_cast<const uint4*>(p.buffers.attention) + head_index * kLowerTiles * kWarp;
-  for (int i = threadIdx.x; i < kLowerTiles * kWarp; i += kChunkThreads) {
+  for (int i = threadIdx.x; i < kLowerTiles * kWarp; i += Shared::kThreads) {
     CopyAsync(&shared.attention[0][0] + i, attention + i, true);
   }
   const Bf16* const values =
       static_cast<const Bf16*>(op.v) + span.row * op.v_stride + int64_t{kv_head} * s.value_dim;
-  for (int i = threadIdx.x; i < kChunk * kOutputV / kPack; i += kChunkThreads) {
-    const int row = i / (kOutputV / kPack);
-    const int col = i % (kOutputV / kPack) * kPack;
+  for (int i = threadIdx.x; i < kChunk * kWords; i += Shared::kThreads) {
+    const int row = i / kWords;
+    const int col = i % kWords * kPack;
     const bool valid = row < span.length && value0 + col < s.value_dim;
     CopyAsync(&shared.value[row][col], values + (valid ? row * op.v_stride + value0 + col : 0),
               valid);
   }
-  CopyAsyncCommit();
 }
 
 // Starts copying a lane's words of the state's K tile `key_tile`, two V tiles of the warp's.
@@ -73,13 +104,17 @@ __device__ void LoadStateTile(const uint4* state, int key_tile, int key_tiles, i
   CopyAsyncCommit();
 }
 
+// A warp's 64 rows by 32 columns of sums.
+using OutputTile = float[kChunkTiles][4][4];
+
 // Rounds a warp's 64 x 32 sums into its own columns of `tile` and stores its rows from there, 16
 // bytes a lane.
+template <int kPitch>
 __device__ void StoreWarpOutput(const ChunkParams& p, const ChunkSpan& span, int head, int value0,
-                                const float (&sum)[kChunkTiles][4][4], Bf16 (*tile)[kOutputPitch]) {
+                                const OutputTile& sum, Bf16 (*tile)[kPitch]) {
   const GatedShape& s = p.args.shape;
   const int lane = threadIdx.x % kWarp;
-  const int column0 = threadIdx.x / kWarp * 32;
+  const int column0 = threadIdx.x / kWarp * kWarpV;
   __syncwarp();
 #pragma unroll
   for (int m = 0; m < kChunkTiles; ++m) {
@@ -87,7 +122,7 @@ __device__ void StoreWarpOutput(const ChunkParams& p, const ChunkSpan& span, int
     for (int n = 0; n < 4; ++n) {
       Bf16* const at = &tile[m * kTile + lane / 4][column0 + n * 8 + lane % 4 * 2];
       StoreWord(at, make_float2(sum[m][n][0], sum[m][n][1]));
-      StoreWord(at + 8 * kOutputPitch, make_float2(sum[m][n][2], sum[m][n][3]));
+      StoreWord(at + 8 * kPitch, make_float2(sum[m][n][2], sum[m][n][3]));
     }
   }
   __syncwarp();
@@ -101,88 +136,138 @@ __device__ void StoreWarpOutput(const ChunkParams& p, const ChunkSpan& span, int
   }
 }
 
-// Grid: (chunks x tiles of V, heads). A block owns 64 rows by 128 columns of the output, a warp 32
-// columns, float32 in registers. Queries, A and values are shared; the state comes to each lane as
-// the words that it multiplies, kRing tiles ahead. Bound by memory: states, values in, output out.
-template <int kRing>
-__global__ __launch_bounds__(kChunkThreads) void OutputKernel(
+// Adds the products of four row tiles, from `first` on, with two tiles of B. `rows(m)` is that of
+// A.
+template <typename Rows>
+__device__ void AddTiles(int first, Rows rows, const uint4& b0, const uint4& b1, OutputTile& sum) {
+#pragma unroll
+  for (int m = 0; m < kChunkTiles; ++m) {
+    if (m < first) continue;
+    const uint4 a = rows(m);
+    Mma(sum[m][0], a, b0.x, b0.y);
+    Mma(sum[m][1], a, b0.z, b0.w);
+    Mma(sum[m][2], a, b1.x, b1.y);
+    Mma(sum[m][3], a, b1.z, b1.w);
+  }
+}
+
+// Multiplies each row of the sums by its weight.
+__device__ void WeighRows(const float (&weights)[kChunkTiles][2], OutputTile& sum) {
+#pragma unroll
+  for (int m = 0; m < kChunkTiles; ++m) {
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sum[m][n][i] *= weights[m][i / 2];
+    }
+  }
+}
+
+// Grid: (chunks x tiles of V, heads). A block owns 64 rows of the output by 32 columns a warp,
+// float32 in registers. Queries, A and values are shared; the state comes to each lane as the words
+// that it multiplies, kRing tiles ahead. Bound by memory: states, values in, output out.
+template <ChunkKind kKind, int kWarps, int kRing>
+__global__ __launch_bounds__(kWarps* kWarp) void OutputKernel(
     const __grid_constant__ ChunkParams p) {
   extern __shared__ __align__(16) unsigned char dynamic[];
-  OutputShared<kRing>& shared = *reinterpret_cast<OutputShared<kRing>*>(dynamic);
+  using Shared = OutputShared<kWarps, kRing>;
+  Shared& shared = *reinterpret_cast<Shared*>(dynamic);
+  uint4* const queries = reinterpret_cast<uint4*>(dynamic + sizeof(Shared));
   const GatedShape& s = p.args.shape;
-  const int value_blocks = (s.value_dim + kOutputV - 1) / kOutputV;
+  const int value_blocks = (s.value_dim + Shared::kColumns - 1) / Shared::kColumns;
   const int chunk = blockIdx.x / value_blocks;
-  const int value0 = blockIdx.x % value_blocks * kOutputV;
+  const int value0 = blockIdx.x % value_blocks * Shared::kColumns;
   const int head = blockIdx.y;
   const int kv_head = head / (s.heads / s.kv_heads);
   const int warp = threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
   const int key_tiles = s.key_dim / kTile;
   const int value_tiles = s.value_dim / kTile;
-  const int value_tile = (value0 + warp * 32) / kTile;
+  const int value_tile = (value0 + warp * kWarpV) / kTile;
   const ChunkSpan span = p.args.chunks[chunk];
+  const int64_t head_index = int64_t{chunk} * s.heads + head;
   const uint4* const state =
       static_cast<const uint4*>(p.buffers.state) +
       (int64_t{chunk} * s.kv_heads + kv_head) * key_tiles * value_tiles * kWarp;
 
-  LoadOutputOperands(p, span, int64_t{chunk} * s.heads + head, kv_head, value0, shared);
+  LoadQueries<kKind, Shared::kThreads>(p, span, head_index, head, queries);
+  LoadOutputOperands(p, span, head_index, kv_head, value0, shared);
+  CopyAsyncCommit();
   for (int t = 0; t < kRing; ++t) {
     LoadStateTile(state, t, key_tiles, value_tile, value_tiles, lane, shared.state[warp][t]);
+  }
+  float weights[kChunkTiles][2];
+  if constexpr (kKind == ChunkKind::kRows) {
+#pragma unroll
+    for (int i = 0; i < kChunkTiles * 2; ++i) {
+      weights[i / 2][i % 2] = p.buffers.query_weight[head_index * kChunk + i * 8 + lane / 4];
+    }
   }
   CopyAsyncWait<kRing>();
   __syncthreads();
 
-  float sum[kChunkTiles][4][4] = {};
+  OutputTile sum = {};
   for (int t = 0; t < key_tiles; ++t) {
     CopyAsyncWait<kRing - 1>();
     uint4(*const slot)[kWarp] = shared.state[warp][t % kRing];
     const uint4 b0 = slot[0][lane];
     const uint4 b1 = slot[1][lane];
-#pragma unroll
-    for (int m = 0; m < kChunkTiles; ++m) {
-      const uint4 a = shared.query[(m * key_tiles + t) * kWarp + lane];
-      Mma(sum[m][0], a, b0.x, b0.y);
-      Mma(sum[m][1], a, b0.z, b0.w);
-      Mma(sum[m][2], a, b1.x, b1.y);
-      Mma(sum[m][3], a, b1.z, b1.w);
-    }
+    AddTiles(
+        0, [&](int m) { return QueryOf<kKind>(queries, m, t, s.key_dim, lane); }, b0, b1, sum);
     LoadStateTile(state, t + kRing, key_tiles, value_tile, value_tiles, lane, slot);
   }
+  if constexpr (kKind == ChunkKind::kRows) WeighRows(weights, sum);
 #pragma unroll
   for (int row = 0; row < kChunkTiles; ++row) {  // of the values, column tile of A
-    const Bf16* const values = &shared.value[row * kTile][warp * 32];
-    const uint4 b0 = LoadBFromColumns(values, kOutputPitch, lane);
-    const uint4 b1 = LoadBFromColumns(values + kTile, kOutputPitch, lane);
-#pragma unroll
-    for (int m = row; m < kChunkTiles; ++m) {
-      const uint4 a = shared.attention[m * (m + 1) / 2 + row][lane];
-      Mma(sum[m][0], a, b0.x, b0.y);
-      Mma(sum[m][1], a, b0.z, b0.w);
-      Mma(sum[m][2], a, b1.x, b1.y);
-      Mma(sum[m][3], a, b1.z, b1.w);
-    }
+    const Bf16* const values = &shared.value[row * kTile][warp * kWarpV];
+    const uint4 b0 = LoadBFromColumns(values, Shared::kPitch, lane);
+    const uint4 b1 = LoadBFromColumns(values + kTile, Shared::kPitch, lane);
+    AddTiles(
+        row, [&](int m) { return shared.attention[m * (m + 1) / 2 + row][lane]; }, b0, b1, sum);
   }
   CopyAsyncWait<0>();
   StoreWarpOutput(p, span, head, value0, sum, shared.value);
 }
 
-template <int kRing>
+template <ChunkKind kKind, int kWarps, int kRing>
+constexpr int OutputBytes(int key_dim) {
+  return static_cast<int>(sizeof(OutputShared<kWarps, kRing>)) + QueryBytes<kKind>(key_dim);
+}
+
+template <ChunkKind kKind, int kWarps, int kRing>
 void LaunchOutput(const ChunkParams& params, cudaStream_t stream) {
+  constexpr auto kKernel = OutputKernel<kKind, kWarps, kRing>;
+  constexpr int kColumns = kWarps * kWarpV;
   const GatedShape& s = params.args.shape;
-  const int blocks = params.args.chunk_count * ((s.value_dim + kOutputV - 1) / kOutputV);
-  const int bytes = OutputBytes<kRing>(s.key_dim);
-  AllowMostShared(OutputKernel<kRing>);
-  OutputKernel<kRing><<<dim3(blocks, s.heads), kChunkThreads, bytes, stream>>>(params);
+  const int blocks = params.args.chunk_count * ((s.value_dim + kColumns - 1) / kColumns);
+  const int bytes = OutputBytes<kKind, kWarps, kRing>(s.key_dim);
+  AllowMostShared(kKernel);
+  kKernel<<<dim3(blocks, s.heads), kWarps * kWarp, bytes, stream>>>(params);
   SLUICE_CUDA_CHECK(cudaGetLastError());
+}
+
+// A ring as long as it may be with all but the largest K; the shorter one leaves room for any.
+template <ChunkKind kKind>
+void ChooseOutput(const ChunkParams& params, cudaStream_t stream) {
+  static_assert(OutputBytes<kKind, 2, 4>(kMaxGatedDim) <= kMostShared, "any K fits on any GPU");
+  static_assert(OutputBytes<kKind, 4, 3>(kMaxGatedDim) <= kMostShared, "any K fits on any GPU");
+  const GatedShape& s = params.args.shape;
+  if (s.value_dim <= 2 * kWarpV) {
+    LaunchOutput<kKind, 2, 4>(params, stream);
+  } else if (OutputBytes<kKind, 4, 4>(s.key_dim) <= kMostShared) {
+    LaunchOutput<kKind, 4, 4>(params, stream);
+  } else {
+    LaunchOutput<kKind, 4, 3>(params, stream);
+  }
 }
 
 }  // namespace
 
 void OutputBFloat16(const ChunkParams& params, cudaStream_t stream) {
-  if (OutputBytes<kLongRing>(params.args.shape.key_dim) <= kMostShared) {
-    LaunchOutput<kLongRing>(params, stream);
+  if (ChunkKindOf(params.args.shape) == ChunkKind::kRows) {
+    ChooseOutput<ChunkKind::kRows>(params, stream);
   } else {
-    LaunchOutput<kShortRing>(params, stream);
+    ChooseOutput<ChunkKind::kChannels>(params, stream);
   }
 }
 

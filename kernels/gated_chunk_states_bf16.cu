@@ -1,5 +1,5 @@
 // The second kernel of the chunkwise form in bfloat16: the state before each chunk.
-#include <algorithm>
+#include <type_traits>
 
 #include "kernels/gated_chunk_bf16.cuh"
 #include "kernels/mma.cuh"
@@ -10,54 +10,117 @@ namespace {
 
 constexpr int kStages = 4;
 
-struct StatesStage {
-  uint4 key[kChunkTiles][kSliceTiles][kWarp];  // fragments
-  Bf16 value[kChunk][kPitch];
-  float decay[kSlice];
+// 64 rows by 64 columns, on their way to registers.
+struct FragmentSlice {
+  uint4 tiles[kChunkTiles][kSliceTiles][kWarp];
+};
+struct RowSlice {
+  Bf16 rows[kChunk][kPitch];
 };
 
-// Starts copying what chunk `index` of the segment needs; rows and columns beyond the end are zero.
+template <ChunkKind kKind>
+struct StatesStage {
+  std::conditional_t<kKind == ChunkKind::kRows, RowSlice, FragmentSlice> key;
+  std::conditional_t<kKind == ChunkKind::kColumns, FragmentSlice, RowSlice> value;
+  float decay[kSlice];  // by channel of K
+  float column_decay[kKind == ChunkKind::kColumns ? kSlice : 4];
+  float row_decay[kKind == ChunkKind::kRows ? kChunk : 4];
+};
+
+// Start copying columns [first, first + kSlice) of a matrix of 64 rows by `columns`, of which
+// `rows` are there; what is not there is zero.
+__device__ void LoadSlice(const void* fragments, int columns, int first, FragmentSlice& slice) {
+  const int all_tiles = columns / kTile;
+  const int tile0 = first / kTile;
+  for (int i = threadIdx.x; i < kChunkTiles * kSliceTiles * kWarp; i += kChunkThreads) {
+    const int lane = i % kWarp;
+    const int tile = i / kWarp % kSliceTiles;
+    const int row = i / kWarp / kSliceTiles;
+    const bool valid = tile0 + tile < all_tiles;
+    const int64_t from = (int64_t{row} * all_tiles + (valid ? tile0 + tile : 0)) * kWarp + lane;
+    CopyAsync(&slice.tiles[row][tile][lane], static_cast<const uint4*>(fragments) + from, valid);
+  }
+}
+__device__ void LoadSlice(const Bf16* matrix, int64_t stride, int rows, int columns, int first,
+                          RowSlice& slice) {
+  for (int i = threadIdx.x; i < kChunk * kSlice / kPack; i += kChunkThreads) {
+    const int row = i / (kSlice / kPack);
+    const int col = i % (kSlice / kPack) * kPack;
+    const bool valid = row < rows && first + col < columns;
+    CopyAsync(&slice.rows[row][col], matrix + (valid ? row * stride + first + col : 0), valid);
+  }
+}
+// The same of a row of floats.
+__device__ void LoadDecays(const float* decays, int columns, int first, float (&slice)[kSlice]) {
+  if (threadIdx.x >= kSlice / 4) return;
+  const int col = threadIdx.x * 4;
+  const bool valid = first + col < columns;
+  CopyAsync(&slice[col], decays + (valid ? first + col : 0), valid);
+}
+
+// Starts copying what chunk `index` of the segment needs.
+template <ChunkKind kKind>
 __device__ void LoadStage(const ChunkParams& p, const Segment& segment, int index, int chunk_count,
-                          int key0, int value0, StatesStage& stage) {
+                          int key0, int value0, StatesStage<kKind>& stage) {
   const GatedShape& s = p.args.shape;
   const GatedOperands& op = p.args.operands;
+  const ChunkBuffers& b = p.buffers;
   if (index < chunk_count) {
     const int kv_head = blockIdx.y;
     const int64_t kv_index = int64_t{segment.first_chunk + index} * s.kv_heads + kv_head;
-    const int key_tiles = s.key_dim / kTile;
-    const int tile0 = key0 / kTile;
-    const uint4* const keys =
-        static_cast<const uint4*>(p.buffers.key) + kv_index * kChunkTiles * key_tiles * kWarp;
-    for (int i = threadIdx.x; i < kChunkTiles * kSliceTiles * kWarp; i += kChunkThreads) {
-      const int lane = i % kWarp;
-      const int tile = i / kWarp % kSliceTiles;
-      const int row = i / kWarp / kSliceTiles;
-      const bool valid = tile0 + tile < key_tiles;
-      const int64_t from = (int64_t{row} * key_tiles + (valid ? tile0 + tile : 0)) * kWarp + lane;
-      CopyAsync(&stage.key[row][tile][lane], keys + from, valid);
-    }
     // Chunks after the first begin on the grid of positions.
     const int offset = segment.position % kChunk;
     const int begin = max(index * kChunk - offset, 0);
     const int length = min((index + 1) * kChunk - offset, segment.length) - begin;
-    const Bf16* const values = static_cast<const Bf16*>(op.v) +
-                               int64_t{segment.row + begin} * op.v_stride +
-                               int64_t{kv_head} * s.value_dim;
-    for (int i = threadIdx.x; i < kChunk * kSlice / kPack; i += kChunkThreads) {
-      const int row = i / (kSlice / kPack);
-      const int col = i % (kSlice / kPack) * kPack;
-      const bool valid = row < length && value0 + col < s.value_dim;
-      const int64_t from = valid ? row * op.v_stride + value0 + col : 0;
-      CopyAsync(&stage.value[row][col], values + from, valid);
+    const int64_t row = segment.row + begin;
+    if constexpr (kKind == ChunkKind::kRows) {
+      const Bf16* const keys = static_cast<const Bf16*>(op.k) + row * op.k_stride +
+                               int64_t{kv_head / s.shared_keys} * s.key_dim;
+      LoadSlice(keys, op.k_stride, length, s.key_dim, key0, stage.key);
+      LoadDecays(b.value_weight + kv_index * kChunk, kChunk, 0, stage.row_decay);
+    } else {
+      const Bf16* const keys = static_cast<const Bf16*>(b.key) + kv_index * kChunk * s.key_dim;
+      LoadSlice(keys, s.key_dim, key0, stage.key);
     }
-    if (threadIdx.x < kSlice / 4) {
-      const int col = threadIdx.x * 4;
-      const bool valid = key0 + col < s.key_dim;
-      const float* const decays = p.buffers.decay + kv_index * s.key_dim;
-      CopyAsync(&stage.decay[col], decays + (valid ? key0 + col : 0), valid);
+    if constexpr (kKind == ChunkKind::kColumns) {
+      const Bf16* const values =
+          static_cast<const Bf16*>(b.value) + kv_index * kChunk * s.value_dim;
+      LoadSlice(values, s.value_dim, value0, stage.value);
+      LoadDecays(b.value_decay + kv_index * s.value_dim, s.value_dim, value0, stage.column_decay);
+    } else {
+      const Bf16* const values =
+          static_cast<const Bf16*>(op.v) + row * op.v_stride + int64_t{kv_head} * s.value_dim;
+      LoadSlice(values, op.v_stride, length, s.value_dim, value0, stage.value);
     }
+    LoadDecays(b.decay + kv_index * s.key_dim, s.key_dim, key0, stage.decay);
   }
   CopyAsyncCommit();
+}
+
+// Keys of a row tile as B, and values as A, transposed.
+__device__ uint4 KeysOf(const FragmentSlice& slice, int row, int channel, int lane) {
+  return slice.tiles[row][channel / kTile][lane];
+}
+__device__ uint4 KeysOf(const RowSlice& slice, int row, int channel, int lane) {
+  return LoadBFromColumns(&slice.rows[row * kTile][channel], kPitch, lane);
+}
+__device__ uint4 ValuesOf(const FragmentSlice& slice, int row, int column, int lane) {
+  return slice.tiles[row][column / kTile][lane];
+}
+__device__ uint4 ValuesOf(const RowSlice& slice, int row, int column, int lane) {
+  return LoadAFromColumns(&slice.rows[row * kTile][column], kPitch, lane);
+}
+
+// Values as A, transposed, times what belongs to their rows.
+__device__ uint4 Weighed(const uint4& values, const float* weights, int lane) {
+  const float2 low = LoadPair(weights + lane % 4 * 2);
+  const float2 high = LoadPair(weights + lane % 4 * 2 + 8);
+  const auto weigh = [](uint32_t word, float2 weight) {
+    const float2 x = Times(UnpackWord(word), weight);
+    return PackWord(x.x, x.y);
+  };
+  return make_uint4(weigh(values.x, low), weigh(values.y, low), weigh(values.z, high),
+                    weigh(values.w, high));
 }
 
 // A warp's 32 columns of V by 32 channels of K of the transposed state.
@@ -98,13 +161,45 @@ __device__ void WriteState(const StateTile& state, int key, int value, int lane,
   }
 }
 
+// Decays the state over a chunk.
+template <ChunkKind kKind>
+__device__ void DecayState(const StatesStage<kKind>& stage, int key, int value, int lane,
+                           StateTile& state) {
+#pragma unroll
+  for (int n = 0; n < 4; ++n) {
+    const float2 decay = LoadPair(&stage.decay[key + n * 8 + lane % 4 * 2]);
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+      state[m][n][0] *= decay.x;
+      state[m][n][1] *= decay.y;
+      state[m][n][2] *= decay.x;
+      state[m][n][3] *= decay.y;
+    }
+  }
+  if constexpr (kKind == ChunkKind::kColumns) {
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+      const float low = stage.column_decay[value + m * kTile + lane / 4];
+      const float high = stage.column_decay[value + m * kTile + lane / 4 + 8];
+#pragma unroll
+      for (int n = 0; n < 4; ++n) {
+        state[m][n][0] *= low;
+        state[m][n][1] *= low;
+        state[m][n][2] *= high;
+        state[m][n][3] *= high;
+      }
+    }
+  }
+}
+
 // Grid: (tiles of K x tiles of V, kv heads, segments). A block owns 64 channels by 64 columns of
 // one state, float32 in registers (2 x 2 warps), and walks the segment's chunks, kStages - 1 of
 // them on their way. Bound by the latency of one chunk after another, and by the states' stores.
+template <ChunkKind kKind>
 __global__ __launch_bounds__(kChunkThreads) void StatesKernel(
     const __grid_constant__ ChunkParams p) {
   extern __shared__ __align__(16) unsigned char dynamic[];
-  StatesStage* const stages = reinterpret_cast<StatesStage*>(dynamic);
+  auto* const stages = reinterpret_cast<StatesStage<kKind>*>(dynamic);
   const GatedShape& s = p.args.shape;
   const GatedOperands& op = p.args.operands;
   const Segment segment = p.args.segments[blockIdx.z];
@@ -136,29 +231,20 @@ __global__ __launch_bounds__(kChunkThreads) void StatesKernel(
     __syncthreads();  // Chunk c is there for all, and all are done with chunk c - 1.
     LoadStage(p, segment, c + kStages - 1, chunk_count, key0, value0,
               stages[(c + kStages - 1) % kStages]);
-    const StatesStage& stage = stages[c % kStages];
+    const StatesStage<kKind>& stage = stages[c % kStages];
     const int64_t kv_index = int64_t{segment.first_chunk + c} * s.kv_heads + blockIdx.y;
     WriteState(state, key0 + warp_key, value0 + warp_value, lane, key_tiles, value_tiles,
                static_cast<uint4*>(p.buffers.state) + kv_index * key_tiles * value_tiles * kWarp);
-#pragma unroll
-    for (int n = 0; n < 4; ++n) {
-      const float2 decay = LoadPair(&stage.decay[warp_key + n * 8 + lane % 4 * 2]);
-#pragma unroll
-      for (int m = 0; m < 2; ++m) {
-        state[m][n][0] *= decay.x;
-        state[m][n][1] *= decay.y;
-        state[m][n][2] *= decay.x;
-        state[m][n][3] *= decay.y;
-      }
-    }
+    DecayState(stage, warp_key, warp_value, lane, state);
 #pragma unroll
     for (int row = 0; row < kChunkTiles; ++row) {
-      const uint4 b0 = stage.key[row][warp_key / kTile][lane];
-      const uint4 b1 = stage.key[row][warp_key / kTile + 1][lane];
+      const uint4 b0 = KeysOf(stage.key, row, warp_key, lane);
+      const uint4 b1 = KeysOf(stage.key, row, warp_key + kTile, lane);
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
-        const uint4 a =
-            LoadAFromColumns(&stage.value[row * kTile][warp_value + m * kTile], kPitch, lane);
+        uint4 a = ValuesOf(stage.value, row, warp_value + m * kTile, lane);
+        if constexpr (kKind == ChunkKind::kRows)
+          a = Weighed(a, stage.row_decay + row * kTile, lane);
         Mma(state[m][0], a, b0.x, b0.y);
         Mma(state[m][1], a, b0.z, b0.w);
         Mma(state[m][2], a, b1.x, b1.y);
@@ -174,17 +260,32 @@ __global__ __launch_bounds__(kChunkThreads) void StatesKernel(
                });
 }
 
-static_assert(kStages * sizeof(StatesStage) <= kMostShared, "the states fit on any GPU");
+template <ChunkKind kKind>
+void LaunchStates(const ChunkParams& params, cudaStream_t stream) {
+  constexpr int kBytes = kStages * sizeof(StatesStage<kKind>);
+  static_assert(kBytes <= kMostShared, "the states fit on any GPU");
+  const GatedShape& s = params.args.shape;
+  const int slices = (s.key_dim + kSlice - 1) / kSlice * ((s.value_dim + kSlice - 1) / kSlice);
+  const dim3 grid(slices, s.kv_heads, params.args.segment_count);
+  AllowMostShared(StatesKernel<kKind>);
+  StatesKernel<kKind><<<grid, kChunkThreads, kBytes, stream>>>(params);
+  SLUICE_CUDA_CHECK(cudaGetLastError());
+}
 
 }  // namespace
 
 void StatesBFloat16(const ChunkParams& params, cudaStream_t stream) {
-  const GatedShape& s = params.args.shape;
-  const int slices = (s.key_dim + kSlice - 1) / kSlice * ((s.value_dim + kSlice - 1) / kSlice);
-  AllowMostShared(StatesKernel);
-  StatesKernel<<<dim3(slices, s.kv_heads, params.args.segment_count), kChunkThreads,
-                 kStages * sizeof(StatesStage), stream>>>(params);
-  SLUICE_CUDA_CHECK(cudaGetLastError());
+  switch (ChunkKindOf(params.args.shape)) {
+    case ChunkKind::kChannels:
+      LaunchStates<ChunkKind::kChannels>(params, stream);
+      break;
+    case ChunkKind::kColumns:
+      LaunchStates<ChunkKind::kColumns>(params, stream);
+      break;
+    case ChunkKind::kRows:
+      LaunchStates<ChunkKind::kRows>(params, stream);
+      break;
+  }
 }
 
 }  // namespace sluice
