@@ -62,6 +62,31 @@ __device__ inline TileDecays TileDecaysOf(const float (&totals)[kChunkTiles][kSl
   return decays;
 }
 
+// What a block of an output kernel works on.
+struct OutputBlock {
+  int chunk;
+  int head;
+  int value0;  // first column
+};
+
+// How many blocks there are, of `columns` columns each.
+inline int OutputBlocks(const ChunkParams& params, int columns) {
+  const GatedShape& s = params.args.shape;
+  return params.args.chunk_count * s.heads * ((s.value_dim + columns - 1) / columns);
+}
+
+// The last chunks come first: their states, which were written last, may still be in the cache.
+__device__ inline OutputBlock OutputBlockOf(const ChunkParams& p, int columns) {
+  const GatedShape& s = p.args.shape;
+  const int slices = (s.value_dim + columns - 1) / columns;
+  const int block = static_cast<int>(blockIdx.x) / slices;
+  OutputBlock of;
+  of.value0 = static_cast<int>(blockIdx.x) % slices * columns;
+  of.head = block % s.heads;
+  of.chunk = p.args.chunk_count - 1 - block / s.heads;
+  return of;
+}
+
 // Shared memory that a block may have on every GPU of compute capability 8.0 and up: that of 8.6.
 constexpr int kMostShared = 99 << 10;
 

@@ -81,7 +81,9 @@ __device__ void LoadOutputOperands(const ChunkParams& p, const ChunkSpan& span, 
   }
   const Bf16* const values =
       static_cast<const Bf16*>(op.v) + span.row * op.v_stride + int64_t{kv_head} * s.value_dim;
-  for (int i = threadIdx.x; i < kChunk * kWords; i += Shared::kThreads) {
+#pragma unroll
+  for (int n = 0; n < kChunk * kWords / Shared::kThreads; ++n) {
+    const int i = n * Shared::kThreads + threadIdx.x;
     const int row = i / kWords;
     const int col = i % kWords * kPack;
     const bool valid = row < span.length && value0 + col < s.value_dim;
@@ -163,7 +165,7 @@ __device__ void WeighRows(const float (&weights)[kChunkTiles][2], OutputTile& su
   }
 }
 
-// Grid: (chunks x tiles of V, heads). A block owns 64 rows of the output by 32 columns a warp,
+// Grid: chunks x heads x tiles of V. A block owns 64 rows of the output by 32 columns a warp,
 // float32 in registers. Queries, A and values are shared; the state comes to each lane as the words
 // that it multiplies, kRing tiles ahead. Bound by memory: states, values in, output out.
 template <ChunkKind kKind, int kWarps, int kRing>
@@ -174,10 +176,7 @@ __global__ __launch_bounds__(kWarps* kWarp) void OutputKernel(
   Shared& shared = *reinterpret_cast<Shared*>(dynamic);
   uint4* const queries = reinterpret_cast<uint4*>(dynamic + sizeof(Shared));
   const GatedShape& s = p.args.shape;
-  const int value_blocks = (s.value_dim + Shared::kColumns - 1) / Shared::kColumns;
-  const int chunk = blockIdx.x / value_blocks;
-  const int value0 = blockIdx.x % value_blocks * Shared::kColumns;
-  const int head = blockIdx.y;
+  const auto [chunk, head, value0] = OutputBlockOf(p, Shared::kColumns);
   const int kv_head = head / (s.heads / s.kv_heads);
   const int warp = threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
@@ -237,12 +236,10 @@ constexpr int OutputBytes(int key_dim) {
 template <ChunkKind kKind, int kWarps, int kRing>
 void LaunchOutput(const ChunkParams& params, cudaStream_t stream) {
   constexpr auto kKernel = OutputKernel<kKind, kWarps, kRing>;
-  constexpr int kColumns = kWarps * kWarpV;
-  const GatedShape& s = params.args.shape;
-  const int blocks = params.args.chunk_count * ((s.value_dim + kColumns - 1) / kColumns);
-  const int bytes = OutputBytes<kKind, kWarps, kRing>(s.key_dim);
+  const int blocks = OutputBlocks(params, kWarps * kWarpV);
+  const int bytes = OutputBytes<kKind, kWarps, kRing>(params.args.shape.key_dim);
   AllowMostShared(kKernel);
-  kKernel<<<dim3(blocks, s.heads), kWarps * kWarp, bytes, stream>>>(params);
+  kKernel<<<blocks, kWarps * kWarp, bytes, stream>>>(params);
   SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 

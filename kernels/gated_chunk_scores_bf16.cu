@@ -46,7 +46,9 @@ __device__ Heads HeadsOf(const GatedShape& s, int block) {
 // Starts copying channels [channel0, channel0 + kSlice) of the chunk's rows.
 __device__ void LoadSlice(const Bf16* matrix, int64_t stride, int rows, int channels, int channel0,
                           Bf16 (*slice)[kPitch]) {
-  for (int i = threadIdx.x; i < kChunk * kSlice / kPack; i += kChunkThreads) {
+#pragma unroll
+  for (int n = 0; n < kChunk * kSlice / kPack / kChunkThreads; ++n) {
+    const int i = n * kChunkThreads + threadIdx.x;
     const int row = i / (kSlice / kPack);
     const int channel = channel0 + i % (kSlice / kPack) * kPack;
     const bool valid = row < rows && channel < channels;
@@ -74,7 +76,9 @@ __device__ void LoadGates(const ChunkParams& p, const ChunkSpan& span, const Hea
                           ScoresShared& shared) {
   const GatedShape& s = p.args.shape;
   const GatedOperands& op = p.args.operands;
-  for (int i = threadIdx.x; i < kMostHeads * kChunk; i += kChunkThreads) {
+#pragma unroll
+  for (int step = 0; step < kMostHeads * kChunk / kChunkThreads; ++step) {
+    const int i = step * kChunkThreads + threadIdx.x;
     const int n = i % kMostHeads;
     const int row = i / kMostHeads;
     if (n >= heads.count) continue;

@@ -8,6 +8,7 @@
 namespace sluice {
 namespace {
 
+constexpr int kThreads = 256;
 constexpr int kStages = 4;
 
 // 64 rows by 64 columns, on their way to registers.
@@ -19,7 +20,7 @@ struct RowSlice {
 };
 
 template <ChunkKind kKind>
-struct StatesStage {
+struct alignas(128) StatesStage {
   std::conditional_t<kKind == ChunkKind::kRows, RowSlice, FragmentSlice> key;
   std::conditional_t<kKind == ChunkKind::kColumns, FragmentSlice, RowSlice> value;
   float decay[kSlice];  // by channel of K
@@ -32,18 +33,22 @@ struct StatesStage {
 __device__ void LoadSlice(const void* fragments, int columns, int first, FragmentSlice& slice) {
   const int all_tiles = columns / kTile;
   const int tile0 = first / kTile;
-  for (int i = threadIdx.x; i < kChunkTiles * kSliceTiles * kWarp; i += kChunkThreads) {
+#pragma unroll
+  for (int n = 0; n < kChunkTiles * kSliceTiles * kWarp / kThreads; ++n) {
+    const int i = n * kThreads + threadIdx.x;
     const int lane = i % kWarp;
     const int tile = i / kWarp % kSliceTiles;
     const int row = i / kWarp / kSliceTiles;
     const bool valid = tile0 + tile < all_tiles;
-    const int64_t from = (int64_t{row} * all_tiles + (valid ? tile0 + tile : 0)) * kWarp + lane;
+    const int from = (row * all_tiles + (valid ? tile0 + tile : 0)) * kWarp + lane;
     CopyAsync(&slice.tiles[row][tile][lane], static_cast<const uint4*>(fragments) + from, valid);
   }
 }
 __device__ void LoadSlice(const Bf16* matrix, int64_t stride, int rows, int columns, int first,
                           RowSlice& slice) {
-  for (int i = threadIdx.x; i < kChunk * kSlice / kPack; i += kChunkThreads) {
+#pragma unroll
+  for (int n = 0; n < kChunk * kSlice / kPack / kThreads; ++n) {
+    const int i = n * kThreads + threadIdx.x;
     const int row = i / (kSlice / kPack);
     const int col = i % (kSlice / kPack) * kPack;
     const bool valid = row < rows && first + col < columns;
@@ -123,21 +128,17 @@ __device__ uint4 Weighed(const uint4& values, const float* weights, int lane) {
                     weigh(values.w, high));
 }
 
-// A warp's 32 columns of V by 32 channels of K of the transposed state.
-using StateTile = float[2][4][4];
+// A warp's 16 columns of V by 32 channels of K of the transposed state.
+using StateTile = float[4][4];
 
 // Calls visit(number, channel, column) for each of the lane's numbers.
 template <typename Visit>
 __device__ void ForEachState(StateTile& state, int key, int value, int lane, Visit visit) {
 #pragma unroll
-  for (int m = 0; m < 2; ++m) {
+  for (int n = 0; n < 4; ++n) {
 #pragma unroll
-    for (int n = 0; n < 4; ++n) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        visit(state[m][n][i], key + n * 8 + lane % 4 * 2 + i % 2,
-              value + m * kTile + lane / 4 + i / 2 * 8);
-      }
+    for (int i = 0; i < 4; ++i) {
+      visit(state[n][i], key + n * 8 + lane % 4 * 2 + i % 2, value + lane / 4 + i / 2 * 8);
     }
   }
 }
@@ -145,19 +146,16 @@ __device__ void ForEachState(StateTile& state, int key, int value, int lane, Vis
 // Writes the state before a chunk, rounded, as fragments.
 __device__ void WriteState(const StateTile& state, int key, int value, int lane, int key_tiles,
                            int value_tiles, uint4* fragments) {
+  const int value_tile = value / kTile;
 #pragma unroll
-  for (int m = 0; m < 2; ++m) {
-#pragma unroll
-    for (int pair = 0; pair < 2; ++pair) {
-      const int key_tile = key / kTile + pair;
-      const int value_tile = value / kTile + m;
-      if (key_tile >= key_tiles || value_tile >= value_tiles) continue;
-      const float(&low)[4] = state[m][2 * pair];
-      const float(&high)[4] = state[m][2 * pair + 1];
-      fragments[(int64_t{key_tile} * value_tiles + value_tile) * kWarp + lane] =
-          make_uint4(PackWord(low[0], low[1]), PackWord(high[0], high[1]), PackWord(low[2], low[3]),
-                     PackWord(high[2], high[3]));
-    }
+  for (int pair = 0; pair < 2; ++pair) {
+    const int key_tile = key / kTile + pair;
+    if (key_tile >= key_tiles || value_tile >= value_tiles) continue;
+    const float(&low)[4] = state[2 * pair];
+    const float(&high)[4] = state[2 * pair + 1];
+    fragments[(int64_t{key_tile} * value_tiles + value_tile) * kWarp + lane] =
+        make_uint4(PackWord(low[0], low[1]), PackWord(high[0], high[1]), PackWord(low[2], low[3]),
+                   PackWord(high[2], high[3]));
   }
 }
 
@@ -168,36 +166,46 @@ __device__ void DecayState(const StatesStage<kKind>& stage, int key, int value, 
 #pragma unroll
   for (int n = 0; n < 4; ++n) {
     const float2 decay = LoadPair(&stage.decay[key + n * 8 + lane % 4 * 2]);
-#pragma unroll
-    for (int m = 0; m < 2; ++m) {
-      state[m][n][0] *= decay.x;
-      state[m][n][1] *= decay.y;
-      state[m][n][2] *= decay.x;
-      state[m][n][3] *= decay.y;
-    }
+    state[n][0] *= decay.x;
+    state[n][1] *= decay.y;
+    state[n][2] *= decay.x;
+    state[n][3] *= decay.y;
   }
   if constexpr (kKind == ChunkKind::kColumns) {
+    const float low = stage.column_decay[value + lane / 4];
+    const float high = stage.column_decay[value + lane / 4 + 8];
 #pragma unroll
-    for (int m = 0; m < 2; ++m) {
-      const float low = stage.column_decay[value + m * kTile + lane / 4];
-      const float high = stage.column_decay[value + m * kTile + lane / 4 + 8];
-#pragma unroll
-      for (int n = 0; n < 4; ++n) {
-        state[m][n][0] *= low;
-        state[m][n][1] *= low;
-        state[m][n][2] *= high;
-        state[m][n][3] *= high;
-      }
+    for (int n = 0; n < 4; ++n) {
+      state[n][0] *= low;
+      state[n][1] *= low;
+      state[n][2] *= high;
+      state[n][3] *= high;
     }
   }
 }
 
+// Adds the chunk's keys times its values.
+template <ChunkKind kKind>
+__device__ void AddChunk(const StatesStage<kKind>& stage, int key, int value, int lane,
+                         StateTile& state) {
+#pragma unroll
+  for (int row = 0; row < kChunkTiles; ++row) {
+    uint4 a = ValuesOf(stage.value, row, value, lane);
+    if constexpr (kKind == ChunkKind::kRows) a = Weighed(a, stage.row_decay + row * kTile, lane);
+    const uint4 b0 = KeysOf(stage.key, row, key, lane);
+    const uint4 b1 = KeysOf(stage.key, row, key + kTile, lane);
+    Mma(state[0], a, b0.x, b0.y);
+    Mma(state[1], a, b0.z, b0.w);
+    Mma(state[2], a, b1.x, b1.y);
+    Mma(state[3], a, b1.z, b1.w);
+  }
+}
+
 // Grid: (tiles of K x tiles of V, kv heads, segments). A block owns 64 channels by 64 columns of
-// one state, float32 in registers (2 x 2 warps), and walks the segment's chunks, kStages - 1 of
+// one state, float32 in registers (2 x 4 warps), and walks the segment's chunks, kStages - 1 of
 // them on their way. Bound by the latency of one chunk after another, and by the states' stores.
 template <ChunkKind kKind>
-__global__ __launch_bounds__(kChunkThreads) void StatesKernel(
-    const __grid_constant__ ChunkParams p) {
+__global__ __launch_bounds__(kThreads, 3) void StatesKernel(const __grid_constant__ ChunkParams p) {
   extern __shared__ __align__(16) unsigned char dynamic[];
   auto* const stages = reinterpret_cast<StatesStage<kKind>*>(dynamic);
   const GatedShape& s = p.args.shape;
@@ -209,8 +217,8 @@ __global__ __launch_bounds__(kChunkThreads) void StatesKernel(
   const int value0 = blockIdx.x / key_slices * kSlice;
   const int warp = threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
-  const int warp_key = warp / 2 * 32;
-  const int warp_value = warp % 2 * 32;
+  const int warp_key = warp / kSliceTiles * 32;
+  const int warp_value = warp % kSliceTiles * kTile;
   const int key_tiles = s.key_dim / kTile;
   const int value_tiles = s.value_dim / kTile;
 
@@ -236,21 +244,7 @@ __global__ __launch_bounds__(kChunkThreads) void StatesKernel(
     WriteState(state, key0 + warp_key, value0 + warp_value, lane, key_tiles, value_tiles,
                static_cast<uint4*>(p.buffers.state) + kv_index * key_tiles * value_tiles * kWarp);
     DecayState(stage, warp_key, warp_value, lane, state);
-#pragma unroll
-    for (int row = 0; row < kChunkTiles; ++row) {
-      const uint4 b0 = KeysOf(stage.key, row, warp_key, lane);
-      const uint4 b1 = KeysOf(stage.key, row, warp_key + kTile, lane);
-#pragma unroll
-      for (int m = 0; m < 2; ++m) {
-        uint4 a = ValuesOf(stage.value, row, warp_value + m * kTile, lane);
-        if constexpr (kKind == ChunkKind::kRows)
-          a = Weighed(a, stage.row_decay + row * kTile, lane);
-        Mma(state[m][0], a, b0.x, b0.y);
-        Mma(state[m][1], a, b0.z, b0.w);
-        Mma(state[m][2], a, b1.x, b1.y);
-        Mma(state[m][3], a, b1.z, b1.w);
-      }
-    }
+    AddChunk(stage, warp_key, warp_value, lane, state);
   }
   CopyAsyncWait<0>();
   ForEachState(state, key0 + warp_key, value0 + warp_value, lane,
@@ -268,7 +262,7 @@ void LaunchStates(const ChunkParams& params, cudaStream_t stream) {
   const int slices = (s.key_dim + kSlice - 1) / kSlice * ((s.value_dim + kSlice - 1) / kSlice);
   const dim3 grid(slices, s.kv_heads, params.args.segment_count);
   AllowMostShared(StatesKernel<kKind>);
-  StatesKernel<kKind><<<grid, kChunkThreads, kBytes, stream>>>(params);
+  StatesKernel<kKind><<<grid, kThreads, kBytes, stream>>>(params);
   SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 

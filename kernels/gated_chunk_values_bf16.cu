@@ -221,7 +221,7 @@ __device__ void WalkRows(const OutputShared& shared, const ValueTile& tile, int 
   }
 }
 
-// Grid: (chunks x slices of V, heads). A block owns 64 rows by 64 columns of the output, a warp one
+// Grid: chunks x heads x slices of V. A block owns 64 rows by 64 columns of the output, a warp one
 // row tile. Queries and state come as the words that a lane multiplies. Bound by memory: states,
 // values and gates in, output out.
 template <ReadKind kRead>
@@ -229,10 +229,7 @@ __global__ __launch_bounds__(kChunkThreads) void ValueOutputKernel(
     const __grid_constant__ ChunkParams p) {
   __shared__ __align__(16) OutputShared shared;
   const GatedShape& s = p.args.shape;
-  const int slices = (s.value_dim + kSlice - 1) / kSlice;
-  const int chunk = blockIdx.x / slices;
-  const int column0 = blockIdx.x % slices * kSlice;
-  const int head = blockIdx.y;
+  const auto [chunk, head, column0] = OutputBlockOf(p, kSlice);
   const int kv_head = head / (s.heads / s.kv_heads);
   const int warp = threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
@@ -285,12 +282,11 @@ void ValuesBFloat16(const ChunkParams& params, cudaStream_t stream) {
 
 void ValueOutputBFloat16(const ChunkParams& params, cudaStream_t stream) {
   const GatedShape& s = params.args.shape;
-  const int slices = (s.value_dim + kSlice - 1) / kSlice;
-  const dim3 grid(params.args.chunk_count * slices, s.heads);
+  const int blocks = OutputBlocks(params, kSlice);
   if (s.read == ReadKind::kExclusive) {
-    ValueOutputKernel<ReadKind::kExclusive><<<grid, kChunkThreads, 0, stream>>>(params);
+    ValueOutputKernel<ReadKind::kExclusive><<<blocks, kChunkThreads, 0, stream>>>(params);
   } else {
-    ValueOutputKernel<ReadKind::kInclusive><<<grid, kChunkThreads, 0, stream>>>(params);
+    ValueOutputKernel<ReadKind::kInclusive><<<blocks, kChunkThreads, 0, stream>>>(params);
   }
   SLUICE_CUDA_CHECK(cudaGetLastError());
 }
