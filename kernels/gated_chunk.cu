@@ -65,6 +65,7 @@ void GatedChunkCuda(const GatedChunkArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(IsAligned16(op.q) && IsAligned16(op.k) && IsAligned16(op.v));
   SLUICE_CHECK(IsAligned16(op.out) && IsAligned16(op.log_decay) && IsAligned16(op.bonus));
   SLUICE_CHECK(IsAligned16(op.value_log_decay));
+  SLUICE_CHECK(op.k_stride <= INT32_MAX && op.v_stride <= INT32_MAX);
   if (args.segment_count == 0) return;
   SLUICE_CHECK(args.workspace != nullptr && IsAligned16(args.workspace));
   int64_t bytes = 0;

@@ -69,6 +69,30 @@ constexpr int kSlice = 32;                 // channels of K in shared memory
 constexpr int kSplit = kThreads / kChunk;  // threads that share a key
 constexpr int kOwn = kSlice / kSplit;      // channels of a thread
 
+// Copies columns [first, first + kColumns) of a matrix of `rows` rows by `columns`; what is not
+// there is zero.
+template <int kColumns>
+__device__ void LoadColumns(const float* matrix, int64_t stride, int rows, int columns, int first,
+                            float (*to)[kColumns]) {
+  for (int i = threadIdx.x; i < kChunk * kColumns; i += kThreads) {
+    const int row = i / kColumns;
+    const int column = first + i % kColumns;
+    const bool valid = row < rows && column < columns;
+    to[row][i % kColumns] = valid ? matrix[row * stride + column] : 0.0F;
+  }
+}
+
+// The same of decays, from their logarithms; what is not there is 1.
+__device__ void LoadDecays(const GateView& gate, int rows, int columns, int first,
+                           float (*to)[kSlice]) {
+  for (int i = threadIdx.x; i < kChunk * kSlice; i += kThreads) {
+    const int row = i / kSlice;
+    const int channel = first + i % kSlice;
+    const bool valid = row < rows && channel < columns;
+    to[row][i % kSlice] = valid ? expf(LogDecay(gate, row, channel)) : 1.0F;
+  }
+}
+
 // Grid: (chunks, heads). A thread holds 8 channels of one key and walks down the rows: the key
 // decays by each row's gate, so no exponent of a difference is formed. Its own row, read
 // exclusively, takes it times the bonus.
@@ -96,13 +120,8 @@ __global__ __launch_bounds__(kThreads) void AttentionKernel(const __grid_constan
   }
   for (int c0 = 0; c0 < s.key_dim; c0 += kSlice) {
     __syncthreads();
-    for (int i = threadIdx.x; i < kChunk * kSlice; i += kThreads) {
-      const int row = i / kSlice;
-      const int c = c0 + i % kSlice;
-      const bool valid = row < span.length && c < s.key_dim;
-      gate[row][i % kSlice] = valid ? expf(LogDecay(gates, row, c)) : 1.0F;
-      query[row][i % kSlice] = valid ? q[row * op.q_stride + c] : 0.0F;
-    }
+    LoadColumns(q, op.q_stride, span.length, s.key_dim, c0, query);
+    LoadDecays(gates, span.length, s.key_dim, c0, gate);
     float key[kOwn];
     float weight[kOwn];  // of the key in its own row
 #pragma unroll
@@ -195,18 +214,8 @@ __global__ __launch_bounds__(kThreads) void StatesKernel(const __grid_constant__
       if (column < s.value_dim) column_decay = p.buffers.value_decay[kv * s.value_dim + column];
     }
     __syncthreads();
-    for (int i = threadIdx.x; i < kChunk * kTileK; i += kThreads) {
-      const int row = i / kTileK;
-      const int c = key0 + i % kTileK;
-      const bool valid = row < span.length && c < s.key_dim;
-      key[row][i % kTileK] = valid ? keys[int64_t{row} * s.key_dim + c] : 0.0F;
-    }
-    for (int i = threadIdx.x; i < kChunk * kTileV; i += kThreads) {
-      const int row = i / kTileV;
-      const int v = value0 + i % kTileV;
-      const bool valid = row < span.length && v < s.value_dim;
-      value[row][i % kTileV] = valid ? values[row * value_stride + v] : 0.0F;
-    }
+    LoadColumns(keys, s.key_dim, span.length, s.key_dim, key0, key);
+    LoadColumns(values, value_stride, span.length, s.value_dim, value0, value);
     __syncthreads();
     float* const before = static_cast<float*>(p.buffers.state) + kv * state_size;
 #pragma unroll

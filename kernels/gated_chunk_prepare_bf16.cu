@@ -212,6 +212,30 @@ __device__ void StoreCross(Bf16 (*attention)[kPitch], int row, int col, int lane
   }
 }
 
+// Puts A through shared memory, where the queries were, to become fragments. All threads take part.
+__device__ void WriteAttention(const float (&cross)[2][2][4], const float (&diagonal)[kTile / 2],
+                               float scale, int warp, int lane, Bf16 (*rows)[kPitch],
+                               uint4* fragments) {
+  const int cross1 = warp + kChunkTiles;
+  const int row0 = TriangleRow(warp) + 1;
+  StoreCross(rows, row0, warp - CrossTile(row0, 0), lane, scale, cross[0]);
+  if (cross1 < kCrossTiles) {
+    const int row1 = TriangleRow(cross1) + 1;
+    StoreCross(rows, row1, cross1 - CrossTile(row1, 0), lane, scale, cross[1]);
+  }
+#pragma unroll
+  for (int i = 0; i < kTile / 2; ++i) {
+    rows[warp * kTile + 2 * i + lane % 2][warp * kTile + lane / 2] =
+        __float2bfloat16_rn(diagonal[i] * scale);
+  }
+  __syncthreads();
+  for (int t = warp; t < kLowerTiles; t += kChunkTiles) {
+    const int row = TriangleRow(t);
+    const int col = t - row * (row + 1) / 2;
+    fragments[t * kWarp + lane] = LoadAFromRows(&rows[row * kTile][col * kTile], kPitch, lane);
+  }
+}
+
 // Grid: (chunks, heads). Warp w owns rows 16 w .. 16 w + 15 in slices of 64 channels, a lane two
 // channels; the 48 loads of a slice are in flight together. The diagonal tiles of A are exact in
 // float32; the six below them are products of two factors <= 1, decayed to the start of the query's
@@ -271,29 +295,10 @@ __global__ __launch_bounds__(kChunkThreads,
     }
   }
 
-  // A goes through shared memory, where the queries were, to become fragments.
-  __syncthreads();
-  Bf16(*const attention)[kPitch] = shared.query;
-  const int row0 = TriangleRow(warp) + 1;
-  StoreCross(attention, row0, warp - CrossTile(row0, 0), lane, s.scale, cross_sum[0]);
-  if (cross1 < kCrossTiles) {
-    const int row1 = TriangleRow(cross1) + 1;
-    StoreCross(attention, row1, cross1 - CrossTile(row1, 0), lane, s.scale, cross_sum[1]);
-  }
-#pragma unroll
-  for (int i = 0; i < kTile / 2; ++i) {
-    attention[warp * kTile + 2 * i + lane % 2][warp * kTile + lane / 2] =
-        __float2bfloat16_rn(diagonal[i] * s.scale);
-  }
   __syncthreads();
   uint4* const attention_out =
       static_cast<uint4*>(p.buffers.attention) + head_index * kLowerTiles * kWarp;
-  for (int t = warp; t < kLowerTiles; t += kChunkTiles) {
-    const int row = TriangleRow(t);
-    const int col = t - row * (row + 1) / 2;
-    attention_out[t * kWarp + lane] =
-        LoadAFromRows(&attention[row * kTile][col * kTile], kPitch, lane);
-  }
+  WriteAttention(cross_sum, diagonal, s.scale, warp, lane, shared.query, attention_out);
 }
 
 }  // namespace

@@ -25,8 +25,13 @@ struct alignas(128) StatesStage {
   std::conditional_t<kKind == ChunkKind::kColumns, FragmentSlice, RowSlice> value;
   float decay[kSlice];  // by channel of K
   float column_decay[kKind == ChunkKind::kColumns ? kSlice : 4];
-  float row_decay[kKind == ChunkKind::kRows ? kChunk : 4];
 };
+
+// The parts of a RowSlice that a thread copies: 8 columns of some rows.
+constexpr int kRowParts = kSlice / kPack;
+constexpr int kOwnRows = kChunk * kRowParts / kThreads;
+__device__ int OwnColumn() { return threadIdx.x % kRowParts * kPack; }
+__device__ int OwnRow(int n) { return (n * kThreads + threadIdx.x) / kRowParts; }
 
 // Start copying columns [first, first + kSlice) of a matrix of 64 rows by `columns`, of which
 // `rows` are there; what is not there is zero.
@@ -44,15 +49,16 @@ __device__ void LoadSlice(const void* fragments, int columns, int first, Fragmen
     CopyAsync(&slice.tiles[row][tile][lane], static_cast<const uint4*>(fragments) + from, valid);
   }
 }
-__device__ void LoadSlice(const Bf16* matrix, int64_t stride, int rows, int columns, int first,
+__device__ void LoadSlice(const Bf16* matrix, int stride, int rows, int columns, int first,
                           RowSlice& slice) {
+  const int col = OwnColumn();
+  const bool has_column = first + col < columns;
 #pragma unroll
-  for (int n = 0; n < kChunk * kSlice / kPack / kThreads; ++n) {
-    const int i = n * kThreads + threadIdx.x;
-    const int row = i / (kSlice / kPack);
-    const int col = i % (kSlice / kPack) * kPack;
-    const bool valid = row < rows && first + col < columns;
-    CopyAsync(&slice.rows[row][col], matrix + (valid ? row * stride + first + col : 0), valid);
+  for (int n = 0; n < kOwnRows; ++n) {
+    const int row = OwnRow(n);
+    const bool valid = row < rows && has_column;
+    const int64_t from = int64_t{valid ? row : 0} * stride + (has_column ? first + col : 0);
+    CopyAsync(&slice.rows[row][col], matrix + from, valid);
   }
 }
 // The same of a row of floats.
@@ -77,12 +83,13 @@ __device__ void LoadStage(const ChunkParams& p, const Segment& segment, int inde
     const int offset = segment.position % kChunk;
     const int begin = max(index * kChunk - offset, 0);
     const int length = min((index + 1) * kChunk - offset, segment.length) - begin;
-    const int64_t row = segment.row + begin;
+    const int row = segment.row + begin;
+    const auto key_stride = static_cast<int>(op.k_stride);
+    const auto value_stride = static_cast<int>(op.v_stride);
     if constexpr (kKind == ChunkKind::kRows) {
-      const Bf16* const keys = static_cast<const Bf16*>(op.k) + row * op.k_stride +
+      const Bf16* const keys = static_cast<const Bf16*>(op.k) + int64_t{row} * key_stride +
                                int64_t{kv_head / s.shared_keys} * s.key_dim;
-      LoadSlice(keys, op.k_stride, length, s.key_dim, key0, stage.key);
-      LoadDecays(b.value_weight + kv_index * kChunk, kChunk, 0, stage.row_decay);
+      LoadSlice(keys, key_stride, length, s.key_dim, key0, stage.key);
     } else {
       const Bf16* const keys = static_cast<const Bf16*>(b.key) + kv_index * kChunk * s.key_dim;
       LoadSlice(keys, s.key_dim, key0, stage.key);
@@ -93,9 +100,9 @@ __device__ void LoadStage(const ChunkParams& p, const Segment& segment, int inde
       LoadSlice(values, s.value_dim, value0, stage.value);
       LoadDecays(b.value_decay + kv_index * s.value_dim, s.value_dim, value0, stage.column_decay);
     } else {
-      const Bf16* const values =
-          static_cast<const Bf16*>(op.v) + row * op.v_stride + int64_t{kv_head} * s.value_dim;
-      LoadSlice(values, op.v_stride, length, s.value_dim, value0, stage.value);
+      const Bf16* const values = static_cast<const Bf16*>(op.v) + int64_t{row} * value_stride +
+                                 int64_t{kv_head} * s.value_dim;
+      LoadSlice(values, value_stride, length, s.value_dim, value0, stage.value);
     }
     LoadDecays(b.decay + kv_index * s.key_dim, s.key_dim, key0, stage.decay);
   }
@@ -116,16 +123,34 @@ __device__ uint4 ValuesOf(const RowSlice& slice, int row, int column, int lane) 
   return LoadAFromColumns(&slice.rows[row * kTile][column], kPitch, lane);
 }
 
-// Values as A, transposed, times what belongs to their rows.
-__device__ uint4 Weighed(const uint4& values, const float* weights, int lane) {
-  const float2 low = LoadPair(weights + lane % 4 * 2);
-  const float2 high = LoadPair(weights + lane % 4 * 2 + 8);
-  const auto weigh = [](uint32_t word, float2 weight) {
-    const float2 x = Times(UnpackWord(word), weight);
-    return PackWord(x.x, x.y);
-  };
-  return make_uint4(weigh(values.x, low), weigh(values.y, low), weigh(values.z, high),
-                    weigh(values.w, high));
+// What multiplies the values of the thread's own rows, where a row has one decay.
+struct RowWeights {
+  float of[kOwnRows];
+};
+
+// Those of chunk `index` of the segment; behind the last one, its own.
+__device__ RowWeights LoadWeights(const ChunkParams& p, const Segment& segment, int index,
+                                  int chunk_count) {
+  const int64_t chunk = segment.first_chunk + min(index, chunk_count - 1);
+  const int64_t kv_index = chunk * p.args.shape.kv_heads + blockIdx.y;
+  RowWeights weights;
+#pragma unroll
+  for (int n = 0; n < kOwnRows; ++n) {
+    weights.of[n] = p.buffers.value_weight[kv_index * kChunk + OwnRow(n)];
+  }
+  return weights;
+}
+
+// Multiplies what the thread itself has copied, which no other has seen yet.
+__device__ void WeighOwnRows(const RowWeights& weights, RowSlice& slice) {
+#pragma unroll
+  for (int n = 0; n < kOwnRows; ++n) {
+    Bf16* const at = &slice.rows[OwnRow(n)][OwnColumn()];
+    Pack values = LoadPack(at);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) values.v[i] *= weights.of[n];
+    StorePack(at, values);
+  }
 }
 
 // A warp's 16 columns of V by 32 channels of K of the transposed state.
@@ -190,8 +215,7 @@ __device__ void AddChunk(const StatesStage<kKind>& stage, int key, int value, in
                          StateTile& state) {
 #pragma unroll
   for (int row = 0; row < kChunkTiles; ++row) {
-    uint4 a = ValuesOf(stage.value, row, value, lane);
-    if constexpr (kKind == ChunkKind::kRows) a = Weighed(a, stage.row_decay + row * kTile, lane);
+    const uint4 a = ValuesOf(stage.value, row, value, lane);
     const uint4 b0 = KeysOf(stage.key, row, key, lane);
     const uint4 b1 = KeysOf(stage.key, row, key + kTile, lane);
     Mma(state[0], a, b0.x, b0.y);
@@ -225,6 +249,8 @@ __global__ __launch_bounds__(kThreads, 3) void StatesKernel(const __grid_constan
   for (int i = 0; i < kStages - 1; ++i) {
     LoadStage(p, segment, i, chunk_count, key0, value0, stages[i]);
   }
+  [[maybe_unused]] RowWeights weights;
+  if constexpr (kKind == ChunkKind::kRows) weights = LoadWeights(p, segment, 0, chunk_count);
   float* const slot =
       op.states + segment.slot * op.slot_stride + int64_t{blockIdx.y} * s.key_dim * s.value_dim;
   StateTile state;
@@ -235,11 +261,15 @@ __global__ __launch_bounds__(kThreads, 3) void StatesKernel(const __grid_constan
                });
 
   for (int c = 0; c < chunk_count; ++c) {
+    StatesStage<kKind>& stage = stages[c % kStages];
     CopyAsyncWait<kStages - 2>();
+    if constexpr (kKind == ChunkKind::kRows) {
+      WeighOwnRows(weights, stage.value);
+      weights = LoadWeights(p, segment, c + 1, chunk_count);
+    }
     __syncthreads();  // Chunk c is there for all, and all are done with chunk c - 1.
     LoadStage(p, segment, c + kStages - 1, chunk_count, key0, value0,
               stages[(c + kStages - 1) % kStages]);
-    const StatesStage<kKind>& stage = stages[c % kStages];
     const int64_t kv_index = int64_t{segment.first_chunk + c} * s.kv_heads + blockIdx.y;
     WriteState(state, key0 + warp_key, value0 + warp_value, lane, key_tiles, value_tiles,
                static_cast<uint4*>(p.buffers.state) + kv_index * key_tiles * value_tiles * kWarp);
