@@ -5,9 +5,8 @@
 //   states   (segment, head, tile of S): walks the segment's chunks; writes the state before each
 //   output   (chunk, head, tile of V): o = queries * state + A v
 //
-// Gated values decay on their own side as well: with b_i the sum of their log gates up to row i,
-//   S_C += k_j^T (v_j * exp(b_C - b_j)),  o_i = exp(b_i) * (q_i S_0) + sum_j A_ij exp(b_i - b_j)
-//   v_j
+// Gated values decay on their own side as well. One kernel more, before states, prepares them, and
+// the output is another one, which decays its sums from row tile to row tile:
 //
 //   values   (chunk, head, tile of V): values decayed to the chunk's end, and its decay of them
 //
@@ -50,8 +49,8 @@ struct ChunkBuffers {
   void* key;           // [chunks, kv heads, kChunk, K]: c_j k_j * exp(G_C - G_j)
   float* decay;        // [chunks, kv heads, K]: exp(G_C)
   void* attention;     // [chunks, H, kChunk, kChunk]: scale * A, or its lower tiles
-  void* value;         // [chunks, kv heads, kChunk, V]: v_j * exp(b_C - b_j)
-  float* value_decay;  // [chunks, kv heads, V]: exp(b_C)
+  void* value;         // [chunks, kv heads, kChunk, V]: v_j * exp(B_C - B_j)
+  float* value_decay;  // [chunks, kv heads, V]: exp(B_C)
   // Of rows with one decay, instead of queries and keys.
   float* query_weight;  // [chunks, H, kChunk]: scale * exp(G_i), or G_{i-1}
   float* value_weight;  // [chunks, kv heads, kChunk]: c_j * exp(G_C - G_j)

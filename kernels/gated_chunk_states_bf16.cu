@@ -19,6 +19,7 @@ struct RowSlice {
   Bf16 rows[kChunk][kPitch];
 };
 
+// What a chunk gives to a block.
 template <ChunkKind kKind>
 struct alignas(128) StatesStage {
   std::conditional_t<kKind == ChunkKind::kRows, RowSlice, FragmentSlice> key;
@@ -27,86 +28,159 @@ struct alignas(128) StatesStage {
   float column_decay[kKind == ChunkKind::kColumns ? kSlice : 4];
 };
 
-// The parts of a RowSlice that a thread copies: 8 columns of some rows.
+// What a thread copies of a slice: 16 bytes each of two of its rows, or of two row tiles.
 constexpr int kRowParts = kSlice / kPack;
 constexpr int kOwnRows = kChunk * kRowParts / kThreads;
+constexpr int kRowStep = kThreads / kRowParts;
+constexpr int kTileStep = kThreads / (kSliceTiles * kWarp);
+__device__ int OwnRow() { return threadIdx.x / kRowParts; }
 __device__ int OwnColumn() { return threadIdx.x % kRowParts * kPack; }
-__device__ int OwnRow(int n) { return (n * kThreads + threadIdx.x) / kRowParts; }
+__device__ int OwnTileRow() { return threadIdx.x / (kSliceTiles * kWarp); }
+__device__ int OwnTile() { return threadIdx.x / kWarp % kSliceTiles; }
 
-// Start copying columns [first, first + kSlice) of a matrix of 64 rows by `columns`, of which
-// `rows` are there; what is not there is zero.
-__device__ void LoadSlice(const void* fragments, int columns, int first, FragmentSlice& slice) {
-  const int all_tiles = columns / kTile;
-  const int tile0 = first / kTile;
-#pragma unroll
-  for (int n = 0; n < kChunkTiles * kSliceTiles * kWarp / kThreads; ++n) {
-    const int i = n * kThreads + threadIdx.x;
-    const int lane = i % kWarp;
-    const int tile = i / kWarp % kSliceTiles;
-    const int row = i / kWarp / kSliceTiles;
-    const bool valid = tile0 + tile < all_tiles;
-    const int from = (row * all_tiles + (valid ? tile0 + tile : 0)) * kWarp + lane;
-    CopyAsync(&slice.tiles[row][tile][lane], static_cast<const uint4*>(fragments) + from, valid);
+// Where a thread finds its own part of a matrix's next 64 rows, of columns [first, first + kSlice).
+// All that can be is computed once, not chunk by chunk: the walk is bound by instructions.
+struct RowCursor {
+  const Bf16* base;  // some address of the matrix
+  const Bf16* own;
+  int stride;
+  bool has_columns;
+
+  __device__ RowCursor(const void* matrix, int64_t row, int64_t stride, int64_t column, int columns,
+                       int first)
+      : base(static_cast<const Bf16*>(matrix)),
+        own(base + (row + OwnRow()) * stride + column + first + OwnColumn()),
+        stride(static_cast<int>(stride)),
+        has_columns(first + OwnColumn() < columns) {}
+  __device__ void Advance(int rows) { own += int64_t{rows} * stride; }
+};
+// The same of fragments, which are there for all 64 rows.
+struct FragmentCursor {
+  const uint4* base;
+  const uint4* own;
+  int64_t chunk_step;
+  int tile_step;
+  bool has_columns;
+
+  __device__ FragmentCursor(const void* fragments, int64_t index, int64_t heads, int columns,
+                            int first)
+      : base(static_cast<const uint4*>(fragments)),
+        chunk_step(heads * kChunkTiles * (columns / kTile) * kWarp),
+        tile_step(columns / kTile * kWarp),
+        has_columns(first / kTile + OwnTile() < columns / kTile) {
+    own = base + index * kChunkTiles * tile_step + OwnTileRow() * tile_step +
+          (first / kTile + OwnTile()) * kWarp + threadIdx.x % kWarp;
   }
-}
-__device__ void LoadSlice(const Bf16* matrix, int stride, int rows, int columns, int first,
-                          RowSlice& slice) {
-  const int col = OwnColumn();
-  const bool has_column = first + col < columns;
+  __device__ void Advance(int /*rows*/) { own += chunk_step; }
+};
+// The same of rows of floats, four of which the first threads copy each.
+struct DecayCursor {
+  const float* base;
+  const float* own;
+  int64_t chunk_step;
+  bool has_columns;
+
+  __device__ DecayCursor(const float* decays, int64_t index, int64_t heads, int columns, int first)
+      : base(decays),
+        own(decays + index * columns + first + OwnDecay()),
+        chunk_step(heads * columns),
+        has_columns(first + OwnDecay() < columns) {}
+  __device__ static int OwnDecay() { return threadIdx.x % (kSlice / 4) * 4; }
+  __device__ void Advance() { own += chunk_step; }
+};
+
+// Start copying what is there of `rows` rows; what is not is zero.
+__device__ void LoadSlice(const RowCursor& from, int rows, RowSlice& slice) {
 #pragma unroll
   for (int n = 0; n < kOwnRows; ++n) {
-    const int row = OwnRow(n);
-    const bool valid = row < rows && has_column;
-    const int64_t from = int64_t{valid ? row : 0} * stride + (has_column ? first + col : 0);
-    CopyAsync(&slice.rows[row][col], matrix + from, valid);
+    const int row = OwnRow() + n * kRowStep;
+    const bool valid = from.has_columns && row < rows;
+    const Bf16* const at = from.own + int64_t{n * kRowStep} * from.stride;
+    CopyAsync(&slice.rows[row][OwnColumn()], valid ? at : from.base, valid);
   }
 }
-// The same of a row of floats.
-__device__ void LoadDecays(const float* decays, int columns, int first, float (&slice)[kSlice]) {
+__device__ void LoadSlice(const FragmentCursor& from, int /*rows*/, FragmentSlice& slice) {
+#pragma unroll
+  for (int n = 0; n < kChunkTiles / kTileStep; ++n) {
+    const int row = OwnTileRow() + n * kTileStep;
+    const uint4* const at = from.own + n * kTileStep * from.tile_step;
+    CopyAsync(&slice.tiles[row][OwnTile()][threadIdx.x % kWarp], from.has_columns ? at : from.base,
+              from.has_columns);
+  }
+}
+__device__ void LoadDecays(const DecayCursor& from, float (&slice)[kSlice]) {
   if (threadIdx.x >= kSlice / 4) return;
-  const int col = threadIdx.x * 4;
-  const bool valid = first + col < columns;
-  CopyAsync(&slice[col], decays + (valid ? first + col : 0), valid);
+  CopyAsync(&slice[DecayCursor::OwnDecay()], from.has_columns ? from.own : from.base,
+            from.has_columns);
 }
 
-// Starts copying what chunk `index` of the segment needs.
+// Copies a segment's chunks, one after another.
 template <ChunkKind kKind>
-__device__ void LoadStage(const ChunkParams& p, const Segment& segment, int index, int chunk_count,
-                          int key0, int value0, StatesStage<kKind>& stage) {
+struct Cursor {
+  std::conditional_t<kKind == ChunkKind::kRows, RowCursor, FragmentCursor> key;
+  std::conditional_t<kKind == ChunkKind::kColumns, FragmentCursor, RowCursor> value;
+  DecayCursor decay;
+  DecayCursor column_decay;
+  int rows;    // of the next chunk
+  int behind;  // rows behind it
+
+  // Starts copying the next chunk, if there is one.
+  __device__ void Load(StatesStage<kKind>& stage) {
+    if (rows > 0) {
+      LoadSlice(key, rows, stage.key);
+      LoadSlice(value, rows, stage.value);
+      LoadDecays(decay, stage.decay);
+      if constexpr (kKind == ChunkKind::kColumns) LoadDecays(column_decay, stage.column_decay);
+      key.Advance(rows);
+      value.Advance(rows);
+      decay.Advance();
+      column_decay.Advance();
+      rows = min(kChunk, behind);
+      behind -= rows;
+    }
+    CopyAsyncCommit();
+  }
+};
+
+template <ChunkKind kKind>
+__device__ auto KeyCursor(const ChunkParams& p, const Segment& segment, int64_t index, int key0) {
   const GatedShape& s = p.args.shape;
   const GatedOperands& op = p.args.operands;
-  const ChunkBuffers& b = p.buffers;
-  if (index < chunk_count) {
-    const int kv_head = blockIdx.y;
-    const int64_t kv_index = int64_t{segment.first_chunk + index} * s.kv_heads + kv_head;
-    // Chunks after the first begin on the grid of positions.
-    const int offset = segment.position % kChunk;
-    const int begin = max(index * kChunk - offset, 0);
-    const int length = min((index + 1) * kChunk - offset, segment.length) - begin;
-    const int row = segment.row + begin;
-    const auto key_stride = static_cast<int>(op.k_stride);
-    const auto value_stride = static_cast<int>(op.v_stride);
-    if constexpr (kKind == ChunkKind::kRows) {
-      const Bf16* const keys = static_cast<const Bf16*>(op.k) + int64_t{row} * key_stride +
-                               int64_t{kv_head / s.shared_keys} * s.key_dim;
-      LoadSlice(keys, key_stride, length, s.key_dim, key0, stage.key);
-    } else {
-      const Bf16* const keys = static_cast<const Bf16*>(b.key) + kv_index * kChunk * s.key_dim;
-      LoadSlice(keys, s.key_dim, key0, stage.key);
-    }
-    if constexpr (kKind == ChunkKind::kColumns) {
-      const Bf16* const values =
-          static_cast<const Bf16*>(b.value) + kv_index * kChunk * s.value_dim;
-      LoadSlice(values, s.value_dim, value0, stage.value);
-      LoadDecays(b.value_decay + kv_index * s.value_dim, s.value_dim, value0, stage.column_decay);
-    } else {
-      const Bf16* const values = static_cast<const Bf16*>(op.v) + int64_t{row} * value_stride +
-                                 int64_t{kv_head} * s.value_dim;
-      LoadSlice(values, value_stride, length, s.value_dim, value0, stage.value);
-    }
-    LoadDecays(b.decay + kv_index * s.key_dim, s.key_dim, key0, stage.decay);
+  if constexpr (kKind == ChunkKind::kRows) {
+    const int64_t column = int64_t{static_cast<int>(blockIdx.y) / s.shared_keys} * s.key_dim;
+    return RowCursor(op.k, segment.row, op.k_stride, column, s.key_dim, key0);
+  } else {
+    return FragmentCursor(p.buffers.key, index, s.kv_heads, s.key_dim, key0);
   }
-  CopyAsyncCommit();
+}
+
+template <ChunkKind kKind>
+__device__ auto ValueCursor(const ChunkParams& p, const Segment& segment, int64_t index,
+                            int value0) {
+  const GatedShape& s = p.args.shape;
+  const GatedOperands& op = p.args.operands;
+  if constexpr (kKind == ChunkKind::kColumns) {
+    return FragmentCursor(p.buffers.value, index, s.kv_heads, s.value_dim, value0);
+  } else {
+    const int64_t column = int64_t{blockIdx.y} * s.value_dim;
+    return RowCursor(op.v, segment.row, op.v_stride, column, s.value_dim, value0);
+  }
+}
+
+// Chunks after the first begin on the grid of positions.
+template <ChunkKind kKind>
+__device__ Cursor<kKind> CursorOf(const ChunkParams& p, const Segment& segment, int key0,
+                                  int value0) {
+  const GatedShape& s = p.args.shape;
+  const ChunkBuffers& b = p.buffers;
+  const int64_t index = int64_t{segment.first_chunk} * s.kv_heads + blockIdx.y;
+  const int rows = min(kChunk - segment.position % kChunk, segment.length);
+  return {KeyCursor<kKind>(p, segment, index, key0),
+          ValueCursor<kKind>(p, segment, index, value0),
+          DecayCursor(b.decay, index, s.kv_heads, s.key_dim, key0),
+          DecayCursor(b.value_decay, index, s.kv_heads, s.value_dim, value0),
+          rows,
+          segment.length - rows};
 }
 
 // Keys of a row tile as B, and values as A, transposed.
@@ -128,24 +202,18 @@ struct RowWeights {
   float of[kOwnRows];
 };
 
-// Those of chunk `index` of the segment; behind the last one, its own.
-__device__ RowWeights LoadWeights(const ChunkParams& p, const Segment& segment, int index,
-                                  int chunk_count) {
-  const int64_t chunk = segment.first_chunk + min(index, chunk_count - 1);
-  const int64_t kv_index = chunk * p.args.shape.kv_heads + blockIdx.y;
-  RowWeights weights;
+__device__ RowWeights LoadWeights(const float* weights) {
+  RowWeights own;
 #pragma unroll
-  for (int n = 0; n < kOwnRows; ++n) {
-    weights.of[n] = p.buffers.value_weight[kv_index * kChunk + OwnRow(n)];
-  }
-  return weights;
+  for (int n = 0; n < kOwnRows; ++n) own.of[n] = weights[OwnRow() + n * kRowStep];
+  return own;
 }
 
 // Multiplies what the thread itself has copied, which no other has seen yet.
 __device__ void WeighOwnRows(const RowWeights& weights, RowSlice& slice) {
 #pragma unroll
   for (int n = 0; n < kOwnRows; ++n) {
-    Bf16* const at = &slice.rows[OwnRow(n)][OwnColumn()];
+    Bf16* const at = &slice.rows[OwnRow() + n * kRowStep][OwnColumn()];
     Pack values = LoadPack(at);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) values.v[i] *= weights.of[n];
@@ -168,17 +236,15 @@ __device__ void ForEachState(StateTile& state, int key, int value, int lane, Vis
   }
 }
 
-// Writes the state before a chunk, rounded, as fragments.
-__device__ void WriteState(const StateTile& state, int key, int value, int lane, int key_tiles,
-                           int value_tiles, uint4* fragments) {
-  const int value_tile = value / kTile;
+// Writes the state before a chunk, rounded, as fragments: of the warp's two K tiles as many as are
+// there. `to` is the lane's own of the first one.
+__device__ void WriteState(const StateTile& state, int key_tiles, int value_tiles, uint4* to) {
 #pragma unroll
   for (int pair = 0; pair < 2; ++pair) {
-    const int key_tile = key / kTile + pair;
-    if (key_tile >= key_tiles || value_tile >= value_tiles) continue;
+    if (pair >= key_tiles) continue;
     const float(&low)[4] = state[2 * pair];
     const float(&high)[4] = state[2 * pair + 1];
-    fragments[(int64_t{key_tile} * value_tiles + value_tile) * kWarp + lane] =
+    to[pair * value_tiles * kWarp] =
         make_uint4(PackWord(low[0], low[1]), PackWord(high[0], high[1]), PackWord(low[2], low[3]),
                    PackWord(high[2], high[3]));
   }
@@ -245,12 +311,19 @@ __global__ __launch_bounds__(kThreads, 3) void StatesKernel(const __grid_constan
   const int warp_value = warp % kSliceTiles * kTile;
   const int key_tiles = s.key_dim / kTile;
   const int value_tiles = s.value_dim / kTile;
+  const int key_tile = (key0 + warp_key) / kTile;
+  const int value_tile = (value0 + warp_value) / kTile;
+  const int written_tiles = value_tile < value_tiles ? key_tiles - key_tile : 0;
+  const int64_t index = int64_t{segment.first_chunk} * s.kv_heads + blockIdx.y;
+  const int64_t state_step = int64_t{s.kv_heads} * key_tiles * value_tiles * kWarp;
+  uint4* before = static_cast<uint4*>(p.buffers.state) +
+                  ((index * key_tiles + key_tile) * value_tiles + value_tile) * kWarp + lane;
+  const float* next_weights = p.buffers.value_weight + index * kChunk;
 
-  for (int i = 0; i < kStages - 1; ++i) {
-    LoadStage(p, segment, i, chunk_count, key0, value0, stages[i]);
-  }
+  Cursor<kKind> cursor = CursorOf<kKind>(p, segment, key0, value0);
+  for (int i = 0; i < kStages - 1; ++i) cursor.Load(stages[i]);
   [[maybe_unused]] RowWeights weights;
-  if constexpr (kKind == ChunkKind::kRows) weights = LoadWeights(p, segment, 0, chunk_count);
+  if constexpr (kKind == ChunkKind::kRows) weights = LoadWeights(next_weights);
   float* const slot =
       op.states + segment.slot * op.slot_stride + int64_t{blockIdx.y} * s.key_dim * s.value_dim;
   StateTile state;
@@ -265,14 +338,13 @@ __global__ __launch_bounds__(kThreads, 3) void StatesKernel(const __grid_constan
     CopyAsyncWait<kStages - 2>();
     if constexpr (kKind == ChunkKind::kRows) {
       WeighOwnRows(weights, stage.value);
-      weights = LoadWeights(p, segment, c + 1, chunk_count);
+      next_weights += int64_t{s.kv_heads} * kChunk;
+      if (c + 1 < chunk_count) weights = LoadWeights(next_weights);
     }
     __syncthreads();  // Chunk c is there for all, and all are done with chunk c - 1.
-    LoadStage(p, segment, c + kStages - 1, chunk_count, key0, value0,
-              stages[(c + kStages - 1) % kStages]);
-    const int64_t kv_index = int64_t{segment.first_chunk + c} * s.kv_heads + blockIdx.y;
-    WriteState(state, key0 + warp_key, value0 + warp_value, lane, key_tiles, value_tiles,
-               static_cast<uint4*>(p.buffers.state) + kv_index * key_tiles * value_tiles * kWarp);
+    cursor.Load(stages[(c + kStages - 1) % kStages]);
+    WriteState(state, written_tiles, value_tiles, before);
+    before += state_step;
     DecayState(stage, warp_key, warp_value, lane, state);
     AddChunk(stage, warp_key, warp_value, lane, state);
   }
