@@ -10,7 +10,8 @@
 
 namespace sluice {
 
-class CpuDevice final : public Device {
+// Not final: a test of models puts an oracle in the place of an op.
+class CpuDevice : public Device {
  public:
   // Uses `threads` threads, the caller's being one of them.
   explicit CpuDevice(int32_t threads);
