@@ -52,7 +52,7 @@ def parse_arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=pathlib.Path, help="made if it is not there; must be empty")
     parser.add_argument("--model", choices=sorted(SIZES), default="gla")
-    parser.add_argument("--size", default="1.3B", help="340M, 1.3B, 2.7B or 7B, where it exists")
+    parser.add_argument("--size", default="1.3B", help="demo, 340M, 1.3B, 2.7B or 7B, where it exists")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[],
                         help="a key of config.json and its value as JSON")
     parser.add_argument("--sluice", type=pathlib.Path, default=ROOT / "build/client/sluice")

@@ -6,9 +6,10 @@
 // Prompts are random token ids, so that any checkpoint will do. Decode figures come from the steps
 // in which every sequence decodes and nothing is prefilled; prefill figures from the first planned
 // step to the last first token. Prints one line a figure, the median of the repeats, with its share
-// of the roofline: for decode the weights read once and the states read and written, at the speed
-// of a copy; for prefill two operations a weight and token, at the speed of a matrix product, both
-// measured before.
+// of the roofline. For decode that is the weights read once and the states read and written, at the
+// speed of a copy. For prefill it is two operations a weight and token and those of the recurrence,
+// at the speed of a matrix product, or, if that takes longer, the weights read once a step and each
+// state written once, at the speed of a copy. Both speeds are measured before.
 
 #include "engine/engine.h"
 
@@ -33,6 +34,7 @@
 #include "absl/time/clock.h"
 #include "engine/model_config.h"
 #include "engine/open_device.h"
+#include "kernels/gated_chunk.h"
 #include "tests/bench/kernel_timer.h"
 
 ABSL_FLAG(std::string, model, "", "Hugging Face model directory; needs no tokenizer");
@@ -148,17 +150,33 @@ double Median(std::vector<double> values) {
 // What a model costs at least.
 struct Floor {
   Ceilings ceilings;
-  double weight_bytes;     // that a step reads, whatever its rows
-  double product_weights;  // that every token is multiplied with
+  double weight_bytes;  // that a step reads, whatever its rows
+  double token_flops;   // of the prefill of a token
   double state_bytes;
+  int32_t step_tokens;
 
   double DecodeSeconds(int32_t batch) const {
     return (weight_bytes + 2 * batch * state_bytes) / ceilings.copy_bytes_per_second;
   }
-  double PrefillSeconds(int64_t tokens) const {
-    return 2 * product_weights * static_cast<double>(tokens) / ceilings.product_flops_per_second;
+  double PrefillSeconds(int32_t prompts, int64_t tokens) const {
+    const int64_t steps = (tokens + step_tokens - 1) / step_tokens;
+    const double bytes = static_cast<double>(steps) * weight_bytes + prompts * state_bytes;
+    return std::max(token_flops * static_cast<double>(tokens) / ceilings.product_flops_per_second,
+                    bytes / ceilings.copy_bytes_per_second);
   }
 };
+
+// Of all layers, a token: those of dense chunks, or, where prefill is a scan of single tokens, five
+// a number of the state (decay, add, read). Columns for a normaliser are not counted.
+double RecurrenceFlops(const EngineInfo& info) {
+  const GatedShape shape = {.heads = info.num_heads,
+                            .kv_heads = info.num_kv_heads,
+                            .key_dim = info.head_key_dim,
+                            .value_dim = info.head_value_dim};
+  const bool scan = info.model_type == "mamba" || info.model_type == "decaying_fast_weights";
+  return static_cast<double>(info.num_layers) *
+         static_cast<double>(scan ? 5 * shape.StateSize() : GatedChunkFlops(shape, 1));
+}
 
 // The embedding is no product, and the head is one for the last token of a prompt alone.
 Floor FloorOf(const EngineInfo& info, const ModelConfig& model, const Ceilings& ceilings) {
@@ -167,8 +185,10 @@ Floor FloorOf(const EngineInfo& info, const ModelConfig& model, const Ceilings& 
   const double element = static_cast<double>(info.weight_bytes) / all;
   return {.ceilings = ceilings,
           .weight_bytes = (all - (model.tie_word_embeddings ? 0 : table)) * element,
-          .product_weights = all - (model.tie_word_embeddings ? 1 : 2) * table,
-          .state_bytes = static_cast<double>(info.state_bytes)};
+          .token_flops =
+              2 * (all - (model.tie_word_embeddings ? 1 : 2) * table) + RecurrenceFlops(info),
+          .state_bytes = static_cast<double>(info.state_bytes),
+          .step_tokens = info.max_step_tokens};
 }
 
 void BenchDecode(Engine* engine, StepLog* log, const Floor& floor, int32_t batch) {
@@ -195,7 +215,7 @@ void BenchDecode(Engine* engine, StepLog* log, const Floor& floor, int32_t batch
     return;
   }
   const double median = Median(seconds_a_step);
-  std::printf("decode  B=%-7d %9.3f ms a step %10.0f tok/s %5.1f %% of copy speed\n", batch,
+  std::printf("decode  B=%-7d %9.3f ms a step %10.0f tok/s %5.1f %% of the roofline\n", batch,
               median * 1e3, batch / median, 100 * floor.DecodeSeconds(batch) / median);
 }
 
@@ -215,9 +235,9 @@ void BenchPrefill(Engine* engine, const Floor& floor, int32_t count, int32_t len
   }
   const double median = Median(seconds);
   const int64_t tokens = int64_t{count} * length;
-  std::printf("prefill %dx%-7d %9.3f ms        %10.0f tok/s %5.1f %% of product speed\n", count,
+  std::printf("prefill %dx%-7d %9.3f ms        %10.0f tok/s %5.1f %% of the roofline\n", count,
               length, median * 1e3, static_cast<double>(tokens) / median,
-              100 * floor.PrefillSeconds(tokens) / median);
+              100 * floor.PrefillSeconds(count, tokens) / median);
 }
 
 // In what memory the engine left, once what loading took has been looked at.
@@ -257,6 +277,8 @@ int Main() {
   std::printf("copy %.1f GB/s, matrix product %.2f TFLOP/s\n",
               ceilings.copy_bytes_per_second * 1e-9, ceilings.product_flops_per_second * 1e-12);
   const Floor floor = FloorOf(info, *ReadModelConfig(config.model_dir), ceilings);
+  std::printf("a token of prefill: %.3f G operations, %.3f of them the recurrence's\n",
+              floor.token_flops * 1e-9, RecurrenceFlops(info) * 1e-9);
   for (const std::string& item : Items(absl::GetFlag(FLAGS_prefill))) {
     const std::pair<std::string, std::string> shape = absl::StrSplit(item, absl::MaxSplits('x', 1));
     const bool single = shape.second.empty();
