@@ -171,6 +171,20 @@ __device__ void Score(AttendShared& shared, int row0, int column0, int lane) {
   }
 }
 
+// A warp's 16 x 256 outputs.
+__device__ void StoreOutput(const ParallelFormArgs& a, int tile, int head, int warp, int lane,
+                            const float (&sum)[kWarpValues / 8][4]) {
+  const int64_t stride = int64_t{a.heads} * kValues;
+  const int64_t row = int64_t{tile} * kTile + warp / 2 * kFragment + lane / 4;
+  Bf16* const out = static_cast<Bf16*>(a.out) + row * stride + int64_t{head} * kValues +
+                    warp % 2 * kWarpValues + lane % 4 * 2;
+#pragma unroll
+  for (int n = 0; n < kWarpValues / 8; ++n) {
+    *reinterpret_cast<uint32_t*>(out + n * 8) = PackWord(sum[n][0], sum[n][1]);
+    *reinterpret_cast<uint32_t*>(out + n * 8 + 8 * stride) = PackWord(sum[n][2], sum[n][3]);
+  }
+}
+
 // Grid: (tiles of queries, heads), the longest first. A warp has 16 rows and half the columns of
 // the output, in registers.
 __global__ __launch_bounds__(kThreads) void AttendKernel(ParallelFormArgs a, Buffers b) {
@@ -225,14 +239,7 @@ __global__ __launch_bounds__(kThreads) void AttendKernel(ParallelFormArgs a, Buf
     }
     __syncthreads();
   }
-  Bf16* const out = static_cast<Bf16*>(a.out) + int64_t{head} * kValues +
-                    (int64_t{tile} * kTile + row0 + lane / 4) * value_stride +
-                    warp % 2 * kWarpValues + lane % 4 * 2;
-#pragma unroll
-  for (int n = 0; n < kWarpValues / 8; ++n) {
-    *reinterpret_cast<uint32_t*>(out + n * 8) = PackWord(sum[n][0], sum[n][1]);
-    *reinterpret_cast<uint32_t*>(out + n * 8 + 8 * value_stride) = PackWord(sum[n][2], sum[n][3]);
-  }
+  StoreOutput(a, tile, head, warp, lane, sum);
 }
 
 template <typename Kernel>

@@ -33,36 +33,44 @@ namespace HWY_NAMESPACE {
 
 constexpr int64_t kTile = kParallelTile;
 
-// c[i, :] += sum_n a[i, n] b[n, :] for 4 rows i and two vectors of columns.
-HWY_INLINE void AddBlock(const float* a, int64_t inner, const float* b, int64_t b_stride, float* c,
-                         int64_t c_stride) {
+// c[64, cols] += a[64, inner] b[inner, cols]; cols is a multiple of 64.
+struct Product {
+  int64_t inner;
+  int64_t cols;
+  const float* a;  // contiguous
+  const float* b;
+  int64_t b_stride;
+  float* c;
+  int64_t c_stride;
+};
+
+// Four rows by two vectors of columns.
+HWY_INLINE void AddBlock(const Product& p, int64_t row, int64_t column) {
   const Floats d;
   const int64_t lanes = FloatLanes();
+  const float* a = p.a + row * p.inner;
+  float* c = p.c + row * p.c_stride + column;
   FloatVec sum[4][2];
   for (int i = 0; i < 4; ++i) {
-    for (int n = 0; n < 2; ++n) sum[i][n] = hn::LoadU(d, c + i * c_stride + n * lanes);
+    for (int n = 0; n < 2; ++n) sum[i][n] = hn::LoadU(d, c + i * p.c_stride + n * lanes);
   }
-  for (int64_t m = 0; m < inner; ++m) {
-    const auto left = hn::LoadU(d, b + m * b_stride);
-    const auto right = hn::LoadU(d, b + m * b_stride + lanes);
+  for (int64_t m = 0; m < p.inner; ++m) {
+    const auto left = hn::LoadU(d, p.b + m * p.b_stride + column);
+    const auto right = hn::LoadU(d, p.b + m * p.b_stride + column + lanes);
     for (int i = 0; i < 4; ++i) {
-      const auto x = hn::Set(d, a[i * inner + m]);
+      const auto x = hn::Set(d, a[i * p.inner + m]);
       sum[i][0] = hn::MulAdd(x, left, sum[i][0]);
       sum[i][1] = hn::MulAdd(x, right, sum[i][1]);
     }
   }
   for (int i = 0; i < 4; ++i) {
-    for (int n = 0; n < 2; ++n) hn::StoreU(sum[i][n], d, c + i * c_stride + n * lanes);
+    for (int n = 0; n < 2; ++n) hn::StoreU(sum[i][n], d, c + i * p.c_stride + n * lanes);
   }
 }
 
-// c[64, cols] += a[64, inner] b[inner, cols]; cols is a multiple of 64.
-void AddProduct(const float* a, int64_t inner, const float* b, int64_t b_stride, int64_t cols,
-                float* c, int64_t c_stride) {
-  for (int64_t column = 0; column < cols; column += 2 * FloatLanes()) {
-    for (int64_t i = 0; i < kTile; i += 4) {
-      AddBlock(a + i * inner, inner, b + column, b_stride, c + i * c_stride + column, c_stride);
-    }
+void AddProduct(const Product& p) {
+  for (int64_t column = 0; column < p.cols; column += 2 * FloatLanes()) {
+    for (int64_t row = 0; row < kTile; row += 4) AddBlock(p, row, column);
   }
 }
 
@@ -134,17 +142,26 @@ void AttendTile(const ParallelFormArgs& a, const ParallelBuffers& b, int64_t til
   std::vector<float> scores(kTile * kTile);
   const auto* values = static_cast<const float*>(a.v) + head * a.value_dim;
   for (int64_t other = head; other <= tile; other += a.heads) {
-    const float* rows = values + other / a.heads * kTile * stride;
-    if (other == tile) {
-      AddProduct(b.scores + tile * kTile * kTile, kTile, rows, stride, a.value_dim, sums.data(),
-                 a.value_dim);
-      continue;
+    Product output = {.inner = kTile,
+                      .cols = a.value_dim,
+                      .a = b.scores + tile * kTile * kTile,
+                      .b = values + other / a.heads * kTile * stride,
+                      .b_stride = stride,
+                      .c = sums.data(),
+                      .c_stride = a.value_dim};
+    if (other != tile) {
+      DecayKeys(a, b, tile, other, keys.data());
+      std::fill(scores.begin(), scores.end(), 0.0F);
+      AddProduct({.inner = a.key_dim,
+                  .cols = kTile,
+                  .a = b.query + tile * kTile * a.key_dim,
+                  .b = keys.data(),
+                  .b_stride = kTile,
+                  .c = scores.data(),
+                  .c_stride = kTile});
+      output.a = scores.data();
     }
-    DecayKeys(a, b, tile, other, keys.data());
-    std::fill(scores.begin(), scores.end(), 0.0F);
-    AddProduct(b.query + tile * kTile * a.key_dim, a.key_dim, keys.data(), kTile, kTile,
-               scores.data(), kTile);
-    AddProduct(scores.data(), kTile, rows, stride, a.value_dim, sums.data(), a.value_dim);
+    AddProduct(output);
   }
   auto* out = static_cast<float*>(a.out) + tile / a.heads * kTile * stride + head * a.value_dim;
   for (int64_t i = 0; i < kTile; ++i) {

@@ -27,8 +27,7 @@ BatchView View(const Batch& batch) {
 }  // namespace
 
 TinyRun::TinyRun(const TinyFamilyModel& model, Device* device)
-    : device_(device),
-      model_(*ReadModelConfig(model.path()), device, DType::kFloat32),
+    : model_(*ReadModelConfig(model.path()), device, DType::kFloat32),
       logits_(device, int64_t{kMaxTokens} * TinyFamilyModel::kVocab * 4) {
   SLUICE_CHECK(device->kind() == DeviceKind::kCpu);
   SLUICE_CHECK(model_.Load(**Checkpoint::Open(model.path()), nullptr).ok());

@@ -33,7 +33,6 @@ class TinyRun {
   std::vector<float> State() const;
 
  private:
-  Device* const device_;
   Model model_;
   std::unique_ptr<StatePool> pool_;
   DeviceBuffer logits_;
