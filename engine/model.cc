@@ -123,7 +123,7 @@ void Model::Forward(const BatchView& batch, float* states) {
                              .x = residual_.data(),
                              .states = states,
                              .slot_stride = SlotFloats(),
-                             .scratch = scratch_.as<std::byte>()};
+                             .scratch = {scratch_.as<std::byte>(), scratch_.bytes()}};
   for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
     for (size_t block = 0; block < architecture_.blocks.size(); ++block) {
       norms_[layer][block].Forward(compute_, batch.rows, context.x, normed_.data());

@@ -1,25 +1,30 @@
 // Hands out parts of a block of scratch memory, one after the other, each 256-aligned.
 //
-// Over no memory it only measures, so that the same function says how much a layer needs and where
+// Without memory it only measures, so that the same function says how much a layer needs and where
 // its parts lie.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/check.h"
+
 namespace sluice {
 
 class ScratchArena {
  public:
+  // Measures.
   ScratchArena() = default;
-  explicit ScratchArena(std::byte* base) : base_(base) {}
+  ScratchArena(std::byte* base, int64_t bytes) : base_(base), bytes_(bytes) {}
 
-  // Null while measuring.
+  // Null while measuring. Taking more than there is ends the process.
   template <typename T = std::byte>
   T* Take(int64_t bytes) {
     const int64_t at = used_;
     used_ += (bytes + kAlignment - 1) / kAlignment * kAlignment;
-    return base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + at);
+    if (base_ == nullptr) return nullptr;
+    SLUICE_CHECK(used_ <= bytes_);
+    return reinterpret_cast<T*>(base_ + at);
   }
 
   int64_t used() const { return used_; }
@@ -28,6 +33,7 @@ class ScratchArena {
   static constexpr int64_t kAlignment = 256;
 
   std::byte* base_ = nullptr;
+  int64_t bytes_ = 0;
   int64_t used_ = 0;
 };
 

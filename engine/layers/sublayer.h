@@ -6,12 +6,12 @@
 // MLP. One object serves all layers of a model; Load is called once for each, in order.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
 #include "engine/batch.h"
+#include "engine/layers/scratch_arena.h"
 #include "engine/weight_loader.h"
 
 namespace sluice {
@@ -19,11 +19,11 @@ namespace sluice {
 // What a sublayer works on in one step.
 struct SublayerContext {
   BatchView batch;
-  const void* normed;   // [rows, D], the norm of x
-  void* x;              // [rows, D], the residual stream, added to
-  float* states;        // this layer's part of slot 0
-  int64_t slot_stride;  // floats between slots
-  std::byte* scratch;   // ScratchBytes of this batch's rows and chunks, or more
+  const void* normed;    // [rows, D], the norm of x
+  void* x;               // [rows, D], the residual stream, added to
+  float* states;         // this layer's part of slot 0
+  int64_t slot_stride;   // floats between slots
+  ScratchArena scratch;  // over ScratchBytes of this batch's rows and chunks, or more
 };
 
 class Sublayer {

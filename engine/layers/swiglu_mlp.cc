@@ -13,18 +13,12 @@ SwiGluMlp::SwiGluMlp(const Compute& compute, int32_t hidden_size, int32_t interm
       intermediate_size_(intermediate_size),
       names_(std::move(names)) {}
 
-SwiGluMlp::Scratch SwiGluMlp::LayOut(ScratchArena& arena, int32_t rows) const {
+SwiGluMlp::Scratch SwiGluMlp::LayOut(ScratchArena& arena, int32_t rows, int32_t /*chunks*/) const {
   const int64_t bytes = int64_t{rows} * intermediate_size_ * DTypeBytes(compute_.act);
   Scratch scratch;
   scratch.gate_up = arena.Take(2 * bytes);
   scratch.activated = arena.Take(bytes);
   return scratch;
-}
-
-int64_t SwiGluMlp::ScratchBytes(int32_t rows, int32_t /*chunks*/) const {
-  ScratchArena arena;
-  LayOut(arena, rows);
-  return arena.used();
 }
 
 absl::Status SwiGluMlp::Load(WeightLoader* loader, const std::string& prefix) {
@@ -43,10 +37,8 @@ absl::Status SwiGluMlp::Load(WeightLoader* loader, const std::string& prefix) {
   return absl::OkStatus();
 }
 
-void SwiGluMlp::Forward(int32_t layer, const SublayerContext& context) {
+void SwiGluMlp::Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) {
   const int32_t rows = context.batch.rows;
-  ScratchArena arena(context.scratch);
-  const Scratch scratch = LayOut(arena, rows);
   const Layer& weights = layers_[layer];
   const int64_t stride = weights.gate_up.columns();
   weights.gate_up.Forward(compute_, rows, context.normed, hidden_size_, scratch.gate_up, stride);

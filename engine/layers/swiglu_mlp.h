@@ -8,8 +8,7 @@
 
 #include "engine/layers/compute.h"
 #include "engine/layers/projection.h"
-#include "engine/layers/scratch_arena.h"
-#include "engine/layers/sublayer.h"
+#include "engine/layers/scratch_sublayer.h"
 
 namespace sluice {
 
@@ -23,25 +22,25 @@ struct MlpNames {
   bool bias = false;         // of every product
 };
 
-class SwiGluMlp : public Sublayer {
+struct SwiGluScratch {
+  std::byte* gate_up;    // [rows, 2 I]
+  std::byte* activated;  // [rows, I]
+};
+
+class SwiGluMlp : public ScratchSublayer<SwiGluScratch> {
  public:
   SwiGluMlp(const Compute& compute, int32_t hidden_size, int32_t intermediate_size,
             MlpNames names = {});
 
-  int64_t ScratchBytes(int32_t rows, int32_t chunks) const override;
   absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
-  void Forward(int32_t layer, const SublayerContext& context) override;
 
  private:
   struct Layer {
     Projection gate_up;
     Projection down;
   };
-  struct Scratch {
-    std::byte* gate_up;    // [rows, 2 I]
-    std::byte* activated;  // [rows, I]
-  };
-  Scratch LayOut(ScratchArena& arena, int32_t rows) const;
+  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
 
   Compute compute_;
   int32_t hidden_size_;

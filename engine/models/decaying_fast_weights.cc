@@ -9,7 +9,7 @@
 #include "engine/layers/head_output.h"
 #include "engine/layers/projection.h"
 #include "engine/layers/recurrence.h"
-#include "engine/layers/scratch_arena.h"
+#include "engine/layers/scratch_sublayer.h"
 #include "engine/models/fla_blocks.h"
 #include "engine/status_macros.h"
 #include "kernels/device_buffer.h"
@@ -34,29 +34,24 @@ struct Columns {
   int64_t total;
 };
 
-class FastWeightsMixer : public Sublayer {
+struct FastWeightsScratch {
+  std::byte* projected;    // [rows, columns.total]
+  float* log_decay;        // [rows, heads * K]
+  float* value_log_decay;  // [rows, heads * V]
+  std::byte* mixed;        // [rows, heads * V]
+  std::byte* workspace;    // of GatedChunk
+};
+
+class FastWeightsMixer : public ScratchSublayer<FastWeightsScratch> {
  public:
   FastWeightsMixer(const DecayingFastWeightsConfig& config, const Compute& compute,
                    StateLayout* state);
 
-  int64_t ScratchBytes(int32_t rows, int32_t chunks) const override {
-    ScratchArena arena;
-    LayOut(arena, rows, chunks);
-    return arena.used();
-  }
   absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
-  void Forward(int32_t layer, const SublayerContext& context) override;
 
  private:
-  struct Scratch {
-    std::byte* projected;    // [rows, columns.total]
-    float* log_decay;        // [rows, heads * K]
-    float* value_log_decay;  // [rows, heads * V]
-    std::byte* mixed;        // [rows, heads * V]
-    std::byte* workspace;    // of GatedChunk
-  };
-
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const;
+  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   void Gate(int32_t rows, int32_t dim, const std::byte* x, const DeviceBuffer& bias,
             float* log_decay) const;
 
@@ -126,12 +121,10 @@ absl::Status FastWeightsMixer::Load(WeightLoader* loader, const std::string& pre
   return absl::OkStatus();
 }
 
-void FastWeightsMixer::Forward(int32_t layer, const SublayerContext& context) {
+void FastWeightsMixer::Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) {
   const BatchView& batch = context.batch;
   const FlaHeads& heads = config_.heads;
   const FastWeightsLayer& weights = layers_[layer];
-  ScratchArena arena(context.scratch);
-  const Scratch scratch = LayOut(arena, batch.rows, batch.chunk_count);
   std::byte* const projected = scratch.projected;
   weights.projection.Forward(compute_, batch.rows, context.normed, config_.trunk.hidden_size,
                              projected, columns_.total);

@@ -9,7 +9,7 @@
 #include "engine/layers/head_output.h"
 #include "engine/layers/normalized_recurrence.h"
 #include "engine/layers/projection.h"
-#include "engine/layers/scratch_arena.h"
+#include "engine/layers/scratch_sublayer.h"
 #include "engine/models/fla_blocks.h"
 #include "engine/status_macros.h"
 #include "kernels/device_buffer.h"
@@ -26,34 +26,29 @@ struct GatedRfaLayer {
   HeadOutput output;
 };
 
-class GatedRfaMixer : public Sublayer {
+struct GatedRfaScratch {
+  std::byte* query_key;   // [rows, q | k], each heads * K
+  std::byte* value_gate;  // [rows, v | g]
+  std::byte* angles;      // [rows, q | k], each heads * D
+  std::byte* features;    // [rows, q | k], each heads * 2 D
+  float* log_decay;       // [rows, heads]
+  float* input_scale;     // [rows, heads]
+  std::byte* mixed;       // [rows, heads * V]
+  NormalizedRecurrence::Scratch recurrence;
+};
+
+class GatedRfaMixer : public ScratchSublayer<GatedRfaScratch> {
  public:
   GatedRfaMixer(const GatedRfaConfig& config, const Compute& compute, StateLayout* state);
 
-  int64_t ScratchBytes(int32_t rows, int32_t chunks) const override {
-    ScratchArena arena;
-    LayOut(arena, rows, chunks);
-    return arena.used();
-  }
   absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
-  void Forward(int32_t layer, const SublayerContext& context) override;
 
  private:
-  struct Scratch {
-    std::byte* query_key;   // [rows, q | k], each heads * K
-    std::byte* value_gate;  // [rows, v | g]
-    std::byte* angles;      // [rows, q | k], each heads * D
-    std::byte* features;    // [rows, q | k], each heads * 2 D
-    float* log_decay;       // [rows, heads]
-    float* input_scale;     // [rows, heads]
-    std::byte* mixed;       // [rows, heads * V]
-    NormalizedRecurrence::Scratch recurrence;
-  };
-
   int64_t ValueGateColumns() const {
     return Projection::Columns(config_.heads.ValueDim() + config_.heads.num_heads);
   }
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const;
+  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   void MapFeatures(const GatedRfaLayer& layer, int32_t rows, const Scratch& scratch) const;
   GatedOperands Prepare(const GatedRfaLayer& layer, const SublayerContext& context,
                         const Scratch& scratch) const;
@@ -127,11 +122,9 @@ absl::Status GatedRfaMixer::Load(WeightLoader* loader, const std::string& prefix
   return absl::OkStatus();
 }
 
-void GatedRfaMixer::Forward(int32_t layer, const SublayerContext& context) {
+void GatedRfaMixer::Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) {
   const BatchView& batch = context.batch;
   const GatedRfaLayer& weights = layers_[layer];
-  ScratchArena arena(context.scratch);
-  const Scratch scratch = LayOut(arena, batch.rows, batch.chunk_count);
   const int64_t hidden = config_.trunk.hidden_size;
   weights.query_key.Forward(compute_, batch.rows, context.normed, hidden, scratch.query_key,
                             weights.query_key.columns());

@@ -12,7 +12,7 @@
 #include "engine/layers/head_output.h"
 #include "engine/layers/projection.h"
 #include "engine/layers/recurrence.h"
-#include "engine/layers/scratch_arena.h"
+#include "engine/layers/scratch_sublayer.h"
 #include "engine/models/fla_blocks.h"
 #include "engine/status_macros.h"
 #include "kernels/device_buffer.h"
@@ -38,29 +38,24 @@ struct Columns {
   int64_t total;
 };
 
-class GlaMixer : public Sublayer {
+struct GlaScratch {
+  std::byte* projected;  // [rows, columns.total]
+  std::byte* convolved;  // [rows, q | k | v]
+  float* log_decay;      // [rows, kv heads * K]
+  std::byte* mixed;      // [rows, heads * V]
+  std::byte* workspace;  // of GatedChunk
+};
+
+class GlaMixer : public ScratchSublayer<GlaScratch> {
  public:
   GlaMixer(const GlaConfig& config, const Compute& compute, StateLayout* state);
 
-  int64_t ScratchBytes(int32_t rows, int32_t chunks) const override {
-    ScratchArena arena;
-    LayOut(arena, rows, chunks);
-    return arena.used();
-  }
   absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
-  void Forward(int32_t layer, const SublayerContext& context) override;
 
  private:
-  struct Scratch {
-    std::byte* projected;  // [rows, columns.total]
-    std::byte* convolved;  // [rows, q | k | v]
-    float* log_decay;      // [rows, kv heads * K]
-    std::byte* mixed;      // [rows, heads * V]
-    std::byte* workspace;  // of GatedChunk
-  };
-
   int64_t ConvChannels() const { return columns_.gate; }
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const;
+  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   GatedOperands Prepare(const GlaLayer& layer, const SublayerContext& context,
                         const Scratch& scratch) const;
 
@@ -138,11 +133,9 @@ absl::Status GlaMixer::Load(WeightLoader* loader, const std::string& prefix) {
   return absl::OkStatus();
 }
 
-void GlaMixer::Forward(int32_t layer, const SublayerContext& context) {
+void GlaMixer::Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) {
   const BatchView& batch = context.batch;
   const GlaLayer& weights = layers_[layer];
-  ScratchArena arena(context.scratch);
-  const Scratch scratch = LayOut(arena, batch.rows, batch.chunk_count);
   weights.projection.Forward(compute_, batch.rows, context.normed, config_.trunk.hidden_size,
                              scratch.projected, columns_.total);
   const GatedOperands operands = Prepare(weights, context, scratch);

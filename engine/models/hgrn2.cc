@@ -12,7 +12,7 @@
 #include "engine/layers/head_output.h"
 #include "engine/layers/projection.h"
 #include "engine/layers/recurrence.h"
-#include "engine/layers/scratch_arena.h"
+#include "engine/layers/scratch_sublayer.h"
 #include "engine/models/fla_blocks.h"
 #include "engine/status_macros.h"
 #include "kernels/device_buffer.h"
@@ -61,29 +61,24 @@ absl::Status AccumulateLowerBounds(int64_t dim, std::vector<float>& bounds) {
   return absl::OkStatus();
 }
 
-class Hgrn2Mixer : public Sublayer {
+struct Hgrn2Scratch {
+  std::byte* projected;  // [rows, columns.total]
+  std::byte* convolved;  // likewise
+  std::byte* k;          // [rows, heads * K]
+  float* log_decay;      // [rows, heads * K]
+  std::byte* mixed;      // [rows, heads * V]
+  std::byte* workspace;  // of GatedChunk
+};
+
+class Hgrn2Mixer : public ScratchSublayer<Hgrn2Scratch> {
  public:
   Hgrn2Mixer(const Hgrn2Config& config, const Compute& compute, StateLayout* state);
 
-  int64_t ScratchBytes(int32_t rows, int32_t chunks) const override {
-    ScratchArena arena;
-    LayOut(arena, rows, chunks);
-    return arena.used();
-  }
   absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
-  void Forward(int32_t layer, const SublayerContext& context) override;
 
  private:
-  struct Scratch {
-    std::byte* projected;  // [rows, columns.total]
-    std::byte* convolved;  // likewise
-    std::byte* k;          // [rows, heads * K]
-    float* log_decay;      // [rows, heads * K]
-    std::byte* mixed;      // [rows, heads * V]
-    std::byte* workspace;  // of GatedChunk
-  };
-
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const;
+  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   absl::Status LoadLowerBound(WeightLoader* loader, Hgrn2Layer& layer);
   GatedOperands Prepare(const Hgrn2Layer& layer, const SublayerContext& context,
                         const Scratch& scratch) const;
@@ -172,11 +167,9 @@ absl::Status Hgrn2Mixer::Load(WeightLoader* loader, const std::string& prefix) {
   return absl::OkStatus();
 }
 
-void Hgrn2Mixer::Forward(int32_t layer, const SublayerContext& context) {
+void Hgrn2Mixer::Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) {
   const BatchView& batch = context.batch;
   const Hgrn2Layer& weights = layers_[layer];
-  ScratchArena arena(context.scratch);
-  const Scratch scratch = LayOut(arena, batch.rows, batch.chunk_count);
   weights.projection.Forward(compute_, batch.rows, context.normed, config_.trunk.hidden_size,
                              scratch.projected, columns_.total);
   const GatedOperands operands = Prepare(weights, context, scratch);

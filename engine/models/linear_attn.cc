@@ -11,7 +11,7 @@
 #include "engine/layers/normalized_recurrence.h"
 #include "engine/layers/projection.h"
 #include "engine/layers/recurrence.h"
-#include "engine/layers/scratch_arena.h"
+#include "engine/layers/scratch_sublayer.h"
 #include "engine/models/fla_blocks.h"
 #include "engine/status_macros.h"
 
@@ -31,33 +31,28 @@ struct LinearAttnLayer {
   HeadOutput output;
 };
 
-class LinearAttnMixer : public Sublayer {
+struct LinearAttnScratch {
+  std::byte* q;  // [rows, heads * K]
+  std::byte* k;  // [rows, kv heads * K]
+  std::byte* v;  // [rows, kv heads * V]
+  FeatureMapLayer::Scratch query_map;
+  FeatureMapLayer::Scratch key_map;
+  std::byte* mixed;                          // [rows, heads * V]
+  std::byte* workspace;                      // of GatedChunk; not if normalised
+  NormalizedRecurrence::Scratch normalized;  // if normalised
+};
+
+class LinearAttnMixer : public ScratchSublayer<LinearAttnScratch> {
  public:
   LinearAttnMixer(const LinearAttnConfig& config, const Compute& compute, StateLayout* state);
 
-  int64_t ScratchBytes(int32_t rows, int32_t chunks) const override {
-    ScratchArena arena;
-    LayOut(arena, rows, chunks);
-    return arena.used();
-  }
   absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
-  void Forward(int32_t layer, const SublayerContext& context) override;
 
  private:
-  struct Scratch {
-    std::byte* q;  // [rows, heads * K]
-    std::byte* k;  // [rows, kv heads * K]
-    std::byte* v;  // [rows, kv heads * V]
-    FeatureMapLayer::Scratch query_map;
-    FeatureMapLayer::Scratch key_map;
-    std::byte* mixed;                          // [rows, heads * V]
-    std::byte* workspace;                      // of GatedChunk; not if normalised
-    NormalizedRecurrence::Scratch normalized;  // if normalised
-  };
-
   float query_sum_eps() const { return config_.norm_q ? kSumEps : 0; }
   float key_sum_eps() const { return config_.norm_k ? kSumEps : 0; }
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const;
+  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   absl::Status LoadMaps(WeightLoader* loader, const std::string& attn,
                         LinearAttnLayer& layer) const;
   GatedOperands Prepare(const LinearAttnLayer& layer, const SublayerContext& context,
@@ -147,11 +142,9 @@ absl::Status LinearAttnMixer::Load(WeightLoader* loader, const std::string& pref
   return absl::OkStatus();
 }
 
-void LinearAttnMixer::Forward(int32_t layer, const SublayerContext& context) {
+void LinearAttnMixer::Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) {
   const BatchView& batch = context.batch;
   const LinearAttnLayer& weights = layers_[layer];
-  ScratchArena arena(context.scratch);
-  const Scratch scratch = LayOut(arena, batch.rows, batch.chunk_count);
   const GatedOperands operands = Prepare(weights, context, scratch);
   if (config_.norm_feature_map) {
     normalized_.Run(compute_, batch, operands, scratch.normalized);

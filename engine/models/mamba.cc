@@ -7,7 +7,7 @@
 
 #include "engine/layers/conv_layer.h"
 #include "engine/layers/projection.h"
-#include "engine/layers/scratch_arena.h"
+#include "engine/layers/scratch_sublayer.h"
 #include "engine/status_macros.h"
 #include "kernels/device_buffer.h"
 #include "kernels/selective_scan.h"
@@ -26,29 +26,24 @@ struct MambaLayer {
   Projection output;
 };
 
-class MambaMixer : public Sublayer {
+struct MambaScratch {
+  std::byte* projected;  // [rows, x | z]
+  std::byte* convolved;  // [rows, D]
+  std::byte* selected;   // [rows, r | B, C]
+  std::byte* steps;      // [rows, D]
+  std::byte* mixed;      // [rows, D]
+  std::byte* workspace;  // of SelectiveScan
+};
+
+class MambaMixer : public ScratchSublayer<MambaScratch> {
  public:
   MambaMixer(const MambaConfig& config, const Compute& compute, StateLayout* state);
 
-  int64_t ScratchBytes(int32_t rows, int32_t chunks) const override {
-    ScratchArena arena;
-    LayOut(arena, rows, chunks);
-    return arena.used();
-  }
   absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
-  void Forward(int32_t layer, const SublayerContext& context) override;
 
  private:
-  struct Scratch {
-    std::byte* projected;  // [rows, x | z]
-    std::byte* convolved;  // [rows, D]
-    std::byte* selected;   // [rows, r | B, C]
-    std::byte* steps;      // [rows, D]
-    std::byte* mixed;      // [rows, D]
-    std::byte* workspace;  // of SelectiveScan
-  };
-
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const;
+  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   void Scan(const MambaLayer& layer, const SublayerContext& context, const Scratch& scratch) const;
 
   // B, C begin where r, rounded up, ends.
@@ -112,13 +107,11 @@ absl::Status MambaMixer::Load(WeightLoader* loader, const std::string& prefix) {
   return absl::OkStatus();
 }
 
-void MambaMixer::Forward(int32_t layer, const SublayerContext& context) {
+void MambaMixer::Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) {
   const BatchView& batch = context.batch;
   const MambaLayer& weights = layers_[layer];
   const int64_t inner = config_.trunk.inner_size;
   const int64_t hidden = config_.trunk.hidden_size;
-  ScratchArena arena(context.scratch);
-  const Scratch scratch = LayOut(arena, batch.rows, batch.chunk_count);
   weights.input.Forward(compute_, batch.rows, context.normed, hidden, scratch.projected, 2 * inner);
   weights.conv.Forward(compute_, context, window_offset_, scratch.projected, 2 * inner,
                        scratch.convolved);

@@ -10,7 +10,7 @@
 #include "engine/layers/head_output.h"
 #include "engine/layers/projection.h"
 #include "engine/layers/recurrence.h"
-#include "engine/layers/scratch_arena.h"
+#include "engine/layers/scratch_sublayer.h"
 #include "engine/models/mamba.h"
 #include "engine/status_macros.h"
 #include "kernels/device_buffer.h"
@@ -40,29 +40,24 @@ struct Columns {
   int64_t channels;
 };
 
-class Mamba2Mixer : public Sublayer {
+struct Mamba2Scratch {
+  std::byte* projected;  // [rows, columns.total]
+  std::byte* convolved;  // [rows, x | B | C]
+  float* log_decay;      // [rows, H]
+  float* dt;             // [rows, H]
+  std::byte* mixed;      // [rows, D]
+  std::byte* workspace;  // of GatedChunk
+};
+
+class Mamba2Mixer : public ScratchSublayer<Mamba2Scratch> {
  public:
   Mamba2Mixer(const Mamba2Config& config, const Compute& compute, StateLayout* state);
 
-  int64_t ScratchBytes(int32_t rows, int32_t chunks) const override {
-    ScratchArena arena;
-    LayOut(arena, rows, chunks);
-    return arena.used();
-  }
   absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
-  void Forward(int32_t layer, const SublayerContext& context) override;
 
  private:
-  struct Scratch {
-    std::byte* projected;  // [rows, columns.total]
-    std::byte* convolved;  // [rows, x | B | C]
-    float* log_decay;      // [rows, H]
-    float* dt;             // [rows, H]
-    std::byte* mixed;      // [rows, D]
-    std::byte* workspace;  // of GatedChunk
-  };
-
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const;
+  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   absl::StatusOr<DeviceBuffer> LoadSkip(WeightLoader* loader, const std::string& name) const;
   HeadOutputSpec OutputSpec(const std::string& mixer) const;
   void Mix(const Mamba2Layer& layer, const SublayerContext& context, const Scratch& scratch) const;
@@ -157,12 +152,10 @@ HeadOutputSpec Mamba2Mixer::OutputSpec(const std::string& mixer) const {
           .bias = config_.trunk.use_bias};
 }
 
-void Mamba2Mixer::Forward(int32_t layer, const SublayerContext& context) {
+void Mamba2Mixer::Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) {
   const BatchView& batch = context.batch;
   const Mamba2Layer& weights = layers_[layer];
   const int32_t inner = config_.trunk.inner_size;
-  ScratchArena arena(context.scratch);
-  const Scratch scratch = LayOut(arena, batch.rows, batch.chunk_count);
   weights.input.Forward(compute_, batch.rows, context.normed, config_.trunk.hidden_size,
                         scratch.projected, columns_.total);
   weights.conv.Forward(compute_, context, window_offset_,

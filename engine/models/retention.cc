@@ -8,7 +8,7 @@
 #include "engine/layers/head_output.h"
 #include "engine/layers/projection.h"
 #include "engine/layers/recurrence.h"
-#include "engine/layers/scratch_arena.h"
+#include "engine/layers/scratch_sublayer.h"
 #include "engine/status_macros.h"
 #include "kernels/device_buffer.h"
 
@@ -40,28 +40,23 @@ std::vector<float> ConstantLogDecay(int32_t heads) {
   return log_decay;
 }
 
-class Retention : public Sublayer {
+struct RetentionScratch {
+  std::byte* projected;  // [rows, columns.total]
+  float* log_decay;      // [rows, heads], if it depends on the token
+  std::byte* mixed;      // [rows, heads * V]
+  std::byte* workspace;  // of GatedChunk
+};
+
+class Retention : public ScratchSublayer<RetentionScratch> {
  public:
   Retention(RetentionSpec spec, const Compute& compute, StateLayout* state);
 
-  int64_t ScratchBytes(int32_t rows, int32_t chunks) const override {
-    ScratchArena arena;
-    LayOut(arena, rows, chunks);
-    return arena.used();
-  }
   absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
-  void Forward(int32_t layer, const SublayerContext& context) override;
 
  private:
-  struct Scratch {
-    std::byte* projected;  // [rows, columns.total]
-    float* log_decay;      // [rows, heads], if it depends on the token
-    std::byte* mixed;      // [rows, heads * V]
-    std::byte* workspace;  // of GatedChunk
-  };
-
   bool gated() const { return spec_.gate_logit_normalizer.has_value(); }
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const;
+  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   absl::StatusOr<Projection> LoadProjection(WeightLoader* loader, const std::string& attn) const;
   GatedOperands Prepare(const RetentionLayer& layer, const SublayerContext& context,
                         const Scratch& scratch) const;
@@ -139,11 +134,9 @@ absl::Status Retention::Load(WeightLoader* loader, const std::string& prefix) {
   return absl::OkStatus();
 }
 
-void Retention::Forward(int32_t layer, const SublayerContext& context) {
+void Retention::Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) {
   const BatchView& batch = context.batch;
   const RetentionLayer& weights = layers_[layer];
-  ScratchArena arena(context.scratch);
-  const Scratch scratch = LayOut(arena, batch.rows, batch.chunk_count);
   weights.projection.Forward(compute_, batch.rows, context.normed, spec_.hidden_size,
                              scratch.projected, columns_.total);
   const GatedOperands operands = Prepare(weights, context, scratch);

@@ -9,7 +9,7 @@
 #include "engine/layers/head_output.h"
 #include "engine/layers/projection.h"
 #include "engine/layers/recurrence.h"
-#include "engine/layers/scratch_arena.h"
+#include "engine/layers/scratch_sublayer.h"
 #include "engine/models/rwkv_channel_mix.h"
 #include "engine/status_macros.h"
 #include "kernels/device_buffer.h"
@@ -37,39 +37,34 @@ struct Rwkv6Layer {
   HeadOutput output;
 };
 
-class Rwkv6TimeMix : public Sublayer {
+struct Rwkv6Scratch {
+  std::byte* delta;       // [rows, D]
+  std::byte* low_rank;    // [rows, five blocks]
+  std::byte* mix;         // [rows, D]
+  std::byte* mixed;       // [rows, D]
+  std::byte* receptance;  // [rows, H * K]
+  std::byte* decay_in;    // [rows, rank of the decay]
+  std::byte* decay;       // [rows, H * K]
+  std::byte* key;         // [rows, H * K]
+  std::byte* value;       // [rows, H * V]
+  std::byte* gate;        // [rows, H * V]
+  float* log_decay;       // [rows, H * K]
+  std::byte* out;         // [rows, H * V]
+  std::byte* workspace;   // of GatedChunk
+};
+
+class Rwkv6TimeMix : public ScratchSublayer<Rwkv6Scratch> {
  public:
   Rwkv6TimeMix(const Rwkv6Config& config, const Compute& compute, StateLayout* state);
 
-  int64_t ScratchBytes(int32_t rows, int32_t chunks) const override {
-    ScratchArena arena;
-    LayOut(arena, rows, chunks);
-    return arena.used();
-  }
   absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
-  void Forward(int32_t layer, const SublayerContext& context) override;
 
  private:
-  struct Scratch {
-    std::byte* delta;       // [rows, D]
-    std::byte* low_rank;    // [rows, five blocks]
-    std::byte* mix;         // [rows, D]
-    std::byte* mixed;       // [rows, D]
-    std::byte* receptance;  // [rows, H * K]
-    std::byte* decay_in;    // [rows, rank of the decay]
-    std::byte* decay;       // [rows, H * K]
-    std::byte* key;         // [rows, H * K]
-    std::byte* value;       // [rows, H * V]
-    std::byte* gate;        // [rows, H * V]
-    float* log_decay;       // [rows, H * K]
-    std::byte* out;         // [rows, H * V]
-    std::byte* workspace;   // of GatedChunk
-  };
-
   // Columns of one block of the low-rank product.
   int64_t BlockColumns() const { return Projection::Columns(config_.proj_low_rank_dim); }
   int64_t DecayColumns() const { return Projection::Columns(config_.gate_low_rank_dim); }
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const;
+  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   absl::Status LoadMixes(WeightLoader* loader, const std::string& attn, Rwkv6Layer& layer) const;
   absl::Status LoadProducts(WeightLoader* loader, const std::string& attn, Rwkv6Layer& layer) const;
   void Shift(const Rwkv6Layer& layer, const SublayerContext& context, const Scratch& scratch) const;
@@ -260,14 +255,12 @@ void Rwkv6TimeMix::Decay(const Rwkv6Layer& layer, int32_t rows, const Scratch& s
                           .log_decay = scratch.log_decay});
 }
 
-void Rwkv6TimeMix::Forward(int32_t layer, const SublayerContext& context) {
+void Rwkv6TimeMix::Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) {
   const BatchView& batch = context.batch;
   const Rwkv6Layer& weights = layers_[layer];
   const int64_t hidden = config_.trunk.hidden_size;
   const int64_t key = config_.heads.KeyDim();
   const int64_t value = config_.heads.ValueDim();
-  ScratchArena arena(context.scratch);
-  const Scratch scratch = LayOut(arena, batch.rows, batch.chunk_count);
   Shift(weights, context, scratch);
   MixTokens(weights, context, scratch, kReceptance);
   weights.receptance.Forward(compute_, batch.rows, scratch.mixed, hidden, scratch.receptance, key);

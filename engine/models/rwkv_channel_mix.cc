@@ -14,7 +14,8 @@ RwkvChannelMix::RwkvChannelMix(const Compute& compute, int32_t hidden_size,
       act_(act),
       shift_offset_(state->Add("channel shift", hidden_size)) {}
 
-RwkvChannelMix::Scratch RwkvChannelMix::LayOut(ScratchArena& arena, int32_t rows) const {
+RwkvChannelMix::Scratch RwkvChannelMix::LayOut(ScratchArena& arena, int32_t rows,
+                                               int32_t /*chunks*/) const {
   const int64_t column = rows * DTypeBytes(compute_.act);
   Scratch scratch;
   scratch.delta = arena.Take(column * hidden_size_);
@@ -23,12 +24,6 @@ RwkvChannelMix::Scratch RwkvChannelMix::LayOut(ScratchArena& arena, int32_t rows
   scratch.value = arena.Take(column * hidden_size_);
   scratch.receptance = arena.Take(column * hidden_size_);
   return scratch;
-}
-
-int64_t RwkvChannelMix::ScratchBytes(int32_t rows, int32_t /*chunks*/) const {
-  ScratchArena arena;
-  LayOut(arena, rows);
-  return arena.used();
 }
 
 absl::Status RwkvChannelMix::Load(WeightLoader* loader, const std::string& prefix) {
@@ -62,11 +57,9 @@ void RwkvChannelMix::MixTokens(const SublayerContext& context, const Scratch& sc
                          .y_stride = hidden_size_});
 }
 
-void RwkvChannelMix::Forward(int32_t layer, const SublayerContext& context) {
+void RwkvChannelMix::Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) {
   const BatchView& batch = context.batch;
   const Layer& weights = layers_[layer];
-  ScratchArena arena(context.scratch);
-  const Scratch scratch = LayOut(arena, batch.rows);
   compute_.device->TokenShift({.dtype = compute_.act,
                                .dim = hidden_size_,
                                .decode_rows = batch.decode_rows,

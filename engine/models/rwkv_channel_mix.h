@@ -14,23 +14,28 @@
 
 #include "engine/layers/compute.h"
 #include "engine/layers/projection.h"
-#include "engine/layers/scratch_arena.h"
+#include "engine/layers/scratch_sublayer.h"
 #include "engine/layers/state_layout.h"
-#include "engine/layers/sublayer.h"
 #include "kernels/activation.h"
 #include "kernels/device_buffer.h"
 
 namespace sluice {
 
-class RwkvChannelMix : public Sublayer {
+struct RwkvChannelMixScratch {
+  std::byte* delta;       // [rows, D]
+  std::byte* mixed;       // [rows, D]
+  std::byte* key;         // [rows, I]
+  std::byte* value;       // [rows, D]
+  std::byte* receptance;  // [rows, D]
+};
+
+class RwkvChannelMix : public ScratchSublayer<RwkvChannelMixScratch> {
  public:
   // Adds its last token to the layer's state.
   RwkvChannelMix(const Compute& compute, int32_t hidden_size, int32_t intermediate_size,
                  Activation act, StateLayout* state);
 
-  int64_t ScratchBytes(int32_t rows, int32_t chunks) const override;
   absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
-  void Forward(int32_t layer, const SublayerContext& context) override;
 
  private:
   struct Layer {
@@ -40,14 +45,8 @@ class RwkvChannelMix : public Sublayer {
     Projection value;
     Projection receptance;
   };
-  struct Scratch {
-    std::byte* delta;       // [rows, D]
-    std::byte* mixed;       // [rows, D]
-    std::byte* key;         // [rows, I]
-    std::byte* value;       // [rows, D]
-    std::byte* receptance;  // [rows, D]
-  };
-  Scratch LayOut(ScratchArena& arena, int32_t rows) const;
+  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   // scratch.mixed = h + d * mu.
   void MixTokens(const SublayerContext& context, const Scratch& scratch,
                  const DeviceBuffer& mu) const;

@@ -9,7 +9,7 @@
 #include "engine/layers/head_output.h"
 #include "engine/layers/normalized_recurrence.h"
 #include "engine/layers/projection.h"
-#include "engine/layers/scratch_arena.h"
+#include "engine/layers/scratch_sublayer.h"
 #include "engine/layers/swiglu_mlp.h"
 #include "engine/status_macros.h"
 #include "kernels/device_buffer.h"
@@ -34,29 +34,24 @@ struct Columns {
   int64_t total;
 };
 
-class XlstmMixer : public Sublayer {
+struct XlstmScratch {
+  std::byte* projected;  // [rows, columns.total]
+  float* log_decay;      // [rows, H]
+  float* input_scale;    // [rows, H]
+  float* log_floor;      // [rows, H]
+  NormalizedRecurrence::Scratch recurrence;
+  std::byte* mixed;  // [rows, H * V]
+};
+
+class XlstmMixer : public ScratchSublayer<XlstmScratch> {
  public:
   XlstmMixer(const XlstmConfig& config, const Compute& compute, StateLayout* state);
 
-  int64_t ScratchBytes(int32_t rows, int32_t chunks) const override {
-    ScratchArena arena;
-    LayOut(arena, rows, chunks);
-    return arena.used();
-  }
   absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
-  void Forward(int32_t layer, const SublayerContext& context) override;
 
  private:
-  struct Scratch {
-    std::byte* projected;  // [rows, columns.total]
-    float* log_decay;      // [rows, H]
-    float* input_scale;    // [rows, H]
-    float* log_floor;      // [rows, H]
-    NormalizedRecurrence::Scratch recurrence;
-    std::byte* mixed;  // [rows, H * V]
-  };
-
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const;
+  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   std::vector<ProjectionPart> Parts(const std::string& mixer) const;
   void Gates(const XlstmLayer& layer, const SublayerContext& context, const Scratch& scratch) const;
 
@@ -168,11 +163,9 @@ void XlstmMixer::Gates(const XlstmLayer& layer, const SublayerContext& context,
                                .log_floor = scratch.log_floor});
 }
 
-void XlstmMixer::Forward(int32_t layer, const SublayerContext& context) {
+void XlstmMixer::Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) {
   const BatchView& batch = context.batch;
   const XlstmLayer& weights = layers_[layer];
-  ScratchArena arena(context.scratch);
-  const Scratch scratch = LayOut(arena, batch.rows, batch.chunk_count);
   weights.projection.Forward(compute_, batch.rows, context.normed, config_.hidden_size,
                              scratch.projected, columns_.total);
   Gates(weights, context, scratch);
