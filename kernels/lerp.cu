@@ -10,24 +10,43 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// Grid: (packs of a row / kThreads, rows in strides). A thread owns 8 neighbouring numbers of y.
-// Bound by memory.
+// mu + mix of one pack of mix `index`.
 template <typename T>
-__global__ void LerpKernel(const __grid_constant__ LerpArgs args) {
+__device__ Pack Amount(const LerpArgs& args, int32_t index, int32_t row, int32_t col) {
+  Pack amount = {};
+  if (args.mu != nullptr) amount = LoadPack(args.mu + index * args.dim + col);
+  if (args.mix == nullptr) return amount;
+  const T* const mix = static_cast<const T*>(args.mix) + index * args.mix_step;
+  const Pack more = LoadPack(mix + row * args.mix_stride + col);
+#pragma unroll
+  for (int c = 0; c < kPack; ++c) amount.v[c] += more.v[c];
+  return amount;
+}
+
+// Grid: (packs of a row / kThreads, rows in strides). A thread owns 8 neighbouring channels of a
+// row, of every mix: all is loaded before anything is stored, since y may lie over mix. Bound by
+// memory.
+template <typename T>
+__global__ __launch_bounds__(kThreads) void LerpKernel(const __grid_constant__ LerpArgs args) {
   const int32_t col = (blockIdx.x * kThreads + threadIdx.x) * kPack;
   if (col >= args.dim) return;
-  Pack mu = {};
-  if (args.mu != nullptr) mu = LoadPack(args.mu + col);
   for (int32_t row = blockIdx.y; row < args.rows; row += gridDim.y) {
-    Pack y = LoadPack(static_cast<const T*>(args.x) + row * args.x_stride + col);
+    const Pack x = LoadPack(static_cast<const T*>(args.x) + row * args.x_stride + col);
     const Pack delta = LoadPack(static_cast<const T*>(args.delta) + int64_t{row} * args.dim + col);
-    Pack mix = {};
-    if (args.mix != nullptr) {
-      mix = LoadPack(static_cast<const T*>(args.mix) + row * args.mix_stride + col);
-    }
+    Pack amounts[kMaxLerps] = {};
 #pragma unroll
-    for (int i = 0; i < kPack; ++i) y.v[i] = fmaf(delta.v[i], mu.v[i] + mix.v[i], y.v[i]);
-    StorePack(static_cast<T*>(args.y) + row * args.y_stride + col, y);
+    for (int i = 0; i < kMaxLerps; ++i) {
+      if (i < args.count) amounts[i] = Amount<T>(args, i, row, col);
+    }
+    T* const y = static_cast<T*>(args.y) + row * args.y_stride + col;
+#pragma unroll
+    for (int i = 0; i < kMaxLerps; ++i) {
+      if (i >= args.count) break;
+      Pack mixed;
+#pragma unroll
+      for (int c = 0; c < kPack; ++c) mixed.v[c] = fmaf(delta.v[c], amounts[i].v[c], x.v[c]);
+      StorePack(y + i * args.y_step, mixed);
+    }
   }
 }
 
@@ -41,6 +60,8 @@ void LerpCuda(const LerpArgs& args, cudaStream_t stream) {
                (args.mix_stride >= args.dim && args.mix_stride % kPack == 0));
   SLUICE_CHECK(IsAligned16(args.x) && IsAligned16(args.delta) && IsAligned16(args.mu));
   SLUICE_CHECK(IsAligned16(args.mix) && IsAligned16(args.y));
+  SLUICE_CHECK(args.count >= 1 && args.count <= kMaxLerps);
+  SLUICE_CHECK(args.count == 1 || (args.mix_step % kPack == 0 && args.y_step % kPack == 0));
   if (args.rows == 0) return;
   const dim3 grid((args.dim / kPack + kThreads - 1) / kThreads, min(args.rows, 65535));
   DispatchDType(args.dtype, [&](auto zero) {

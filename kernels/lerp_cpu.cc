@@ -14,14 +14,17 @@ HWY_BEFORE_NAMESPACE();
 namespace sluice {
 namespace HWY_NAMESPACE {
 
-void LerpRow(const LerpArgs& args, int64_t row) {
+// One mix of one row.
+void LerpRow(const LerpArgs& args, int64_t index, int64_t row) {
   const float* x = static_cast<const float*>(args.x) + row * args.x_stride;
   const float* delta = static_cast<const float*>(args.delta) + row * args.dim;
+  const float* mu = args.mu;
+  if (mu != nullptr) mu += index * args.dim;
   const float* mix = static_cast<const float*>(args.mix);
-  if (mix != nullptr) mix += row * args.mix_stride;
-  float* y = static_cast<float*>(args.y) + row * args.y_stride;
+  if (mix != nullptr) mix += index * args.mix_step + row * args.mix_stride;
+  float* y = static_cast<float*>(args.y) + index * args.y_step + row * args.y_stride;
   ForVectors(args.dim, [&](auto d, int64_t i) HWY_ATTR {
-    auto amount = args.mu == nullptr ? hn::Zero(d) : hn::LoadU(d, args.mu + i);
+    auto amount = mu == nullptr ? hn::Zero(d) : hn::LoadU(d, mu + i);
     if (mix != nullptr) amount = hn::Add(amount, hn::LoadU(d, mix + i));
     hn::StoreU(hn::MulAdd(hn::LoadU(d, delta + i), amount, hn::LoadU(d, x + i)), d, y + i);
   });
@@ -42,8 +45,13 @@ void LerpCpu(const LerpArgs& args, ThreadPool& pool) {
   SLUICE_CHECK(args.dim > 0 && args.dim % 8 == 0);
   SLUICE_CHECK(args.x_stride >= args.dim && args.y_stride >= args.dim);
   SLUICE_CHECK(args.mix == nullptr || args.mix_stride >= args.dim);
-  pool.Ranges(args.rows, kElementGrain / args.dim, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) HWY_DYNAMIC_DISPATCH(LerpRow)(args, row);
+  SLUICE_CHECK(args.count >= 1 && args.count <= kMaxLerps);
+  SLUICE_CHECK(args.count == 1 || (args.mix_step % 8 == 0 && args.y_step % 8 == 0));
+  const int64_t count = int64_t{args.rows} * args.count;
+  pool.Ranges(count, kElementGrain / args.dim, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      HWY_DYNAMIC_DISPATCH(LerpRow)(args, i % args.count, i / args.count);
+    }
   });
 }
 

@@ -1,6 +1,9 @@
-// Matrix product with a weight stored as in a checkpoint, optionally added to what is there.
+// Matrix products with weights stored as in a checkpoint, optionally added to what is there.
 //
-//   y[r, n] = sum_k x[r, k] * weight[n, k]  (+ y[r, n] if accumulate)
+//   y[b, r, n] = sum_k x[b, r, k] * weight[b, n, k]  (+ y[b, r, n] if accumulate)
+//
+// for each b of a batch of products of one shape, most often one. Operands of the batch may be
+// interleaved, as the heads of a row are, and may share x or the weight: its step is then 0.
 //
 // Accumulation is float32. On the CPU, x is float32; with a bfloat16 weight it is rounded to
 // bfloat16 for the product, if the processor multiplies bfloat16. The result of a row may depend on
@@ -29,6 +32,12 @@ struct LinearArgs {
   void* y;             // [M, N], rows y_stride apart
   int64_t y_stride;
   bool accumulate = false;
+  int32_t batch = 1;  // products, >= 1
+  // From the operands of one product to those of the next, in elements, >= 0; of more than one
+  // product, multiples of 8. No two results share a place.
+  int64_t x_step = 0;
+  int64_t weight_step = 0;
+  int64_t y_step = 0;
 };
 
 // Bytes that the op has to move.
@@ -36,12 +45,18 @@ inline int64_t LinearBytes(const LinearArgs& args) {
   const int64_t m = args.rows;
   const int64_t n = args.out_dim;
   const int64_t k = args.in_dim;
-  return m * k * DTypeBytes(args.x_dtype) + n * k * DTypeBytes(args.weight_dtype) +
-         m * n * DTypeBytes(args.y_dtype) * (args.accumulate ? 2 : 1);
+  const int64_t inputs = args.x_step == 0 ? 1 : args.batch;
+  const int64_t weights = args.weight_step == 0 ? 1 : args.batch;
+  return inputs * m * k * DTypeBytes(args.x_dtype) +
+         weights * n * k * DTypeBytes(args.weight_dtype) +
+         args.batch * m * n * DTypeBytes(args.y_dtype) * (args.accumulate ? 2 : 1);
 }
 
+// What every device checks of a batch; breaking it ends the process.
+void CheckLinearBatch(const LinearArgs& args);
+
 inline int64_t LinearFlops(const LinearArgs& args) {
-  return 2 * int64_t{args.rows} * args.in_dim * args.out_dim;
+  return 2 * int64_t{args.batch} * args.rows * args.in_dim * args.out_dim;
 }
 
 }  // namespace sluice

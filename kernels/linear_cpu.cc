@@ -84,6 +84,17 @@ LinearArgs RowsOf(const LinearArgs& args, int64_t first, int32_t count) {
   return part;
 }
 
+// One product of a batch.
+LinearArgs ProductOf(const LinearArgs& args, int64_t index) {
+  LinearArgs product = args;
+  product.batch = 1;
+  product.x = static_cast<const float*>(args.x) + index * args.x_step;
+  product.weight = static_cast<const char*>(args.weight) +
+                   index * args.weight_step * DTypeBytes(args.weight_dtype);
+  product.y = static_cast<float*>(args.y) + index * args.y_step;
+  return product;
+}
+
 }  // namespace
 
 bool CpuHasBFloat16() {
@@ -264,7 +275,12 @@ void LinearCpu::Run(const LinearArgs& args) {
   SLUICE_CHECK(args.in_dim > 0 && args.in_dim % 8 == 0);
   SLUICE_CHECK(args.out_dim >= 8 && (args.out_dim % 8 == 0 || !args.accumulate));
   SLUICE_CHECK(args.x_stride >= args.in_dim && args.y_stride >= args.out_dim);
+  CheckLinearBatch(args);
   if (args.rows == 0) return;
+  for (int32_t product = 0; product < args.batch; ++product) RunOne(ProductOf(args, product));
+}
+
+void LinearCpu::RunOne(const LinearArgs& args) {
   const LinearArgs rounded = products_->RoundX(args);
   int32_t row = 0;
   for (const int32_t block : kRowBlocks) {

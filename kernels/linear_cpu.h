@@ -6,6 +6,8 @@
 // bfloat16 weight, x is rounded to bfloat16 if the processor multiplies that, else the weight is
 // widened to float32 piece by piece.
 //
+// Products of a batch come one after the other, each as if it were alone.
+//
 // oneDNN runs within tasks of our pool, one thread each; it never opens a parallel region.
 //
 // Nothing is allocated in steady state: a product of a shape not seen before builds its primitive
@@ -36,6 +38,8 @@ class LinearCpu {
 
  private:
   class Products;
+
+  void RunOne(const LinearArgs& args);
 
   ThreadPool& pool_;
   std::unique_ptr<Products> products_;

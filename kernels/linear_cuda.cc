@@ -31,6 +31,17 @@ void SetPreference(cublasLtMatmulPreference_t preference,
       cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)));
 }
 
+// A matrix of each product of a batch, `step` elements apart.
+void InitLayout(cublasLtMatrixLayout_t layout, cudaDataType_t type, int64_t in_dim, int64_t count,
+                int64_t stride, int32_t batch, int64_t step) {
+  SLUICE_CUBLAS_CHECK(cublasLtMatrixLayoutInit(layout, type, in_dim, count, stride));
+  if (batch == 1) return;
+  SLUICE_CUBLAS_CHECK(cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT,
+                                                       &batch, sizeof(batch)));
+  SLUICE_CUBLAS_CHECK(cublasLtMatrixLayoutSetAttribute(
+      layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, sizeof(step)));
+}
+
 }  // namespace
 
 std::unique_ptr<LinearCuda> LinearCuda::Create() {
@@ -61,12 +72,10 @@ LinearCuda::Plan LinearCuda::MakePlan(const Shape& shape) const {
                                                      &transpose, sizeof(transpose)));
   const cudaDataType_t x_type = CudaType(shape.x_dtype);
   const cudaDataType_t y_type = CudaType(shape.y_dtype);
-  SLUICE_CUBLAS_CHECK(
-      cublasLtMatrixLayoutInit(&plan.weight, x_type, shape.in_dim, shape.out_dim, shape.in_dim));
-  SLUICE_CUBLAS_CHECK(
-      cublasLtMatrixLayoutInit(&plan.x, x_type, shape.in_dim, shape.rows, shape.x_stride));
-  SLUICE_CUBLAS_CHECK(
-      cublasLtMatrixLayoutInit(&plan.y, y_type, shape.out_dim, shape.rows, shape.y_stride));
+  InitLayout(&plan.weight, x_type, shape.in_dim, shape.out_dim, shape.in_dim, shape.batch,
+             shape.weight_step);
+  InitLayout(&plan.x, x_type, shape.in_dim, shape.rows, shape.x_stride, shape.batch, shape.x_step);
+  InitLayout(&plan.y, y_type, shape.out_dim, shape.rows, shape.y_stride, shape.batch, shape.y_step);
 
   cublasLtMatmulPreferenceOpaque_t preference;
   SLUICE_CUBLAS_CHECK(cublasLtMatmulPreferenceInit(&preference));
@@ -95,10 +104,22 @@ void LinearCuda::Run(const LinearArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.x_stride >= args.in_dim && args.y_stride >= args.out_dim);
   SLUICE_CHECK(args.x_stride % 8 == 0 && (args.y_stride % 8 == 0 || any_out_dim));
   SLUICE_CHECK(IsAligned16(args.x) && IsAligned16(args.weight) && IsAligned16(args.y));
+  CheckLinearBatch(args);
   if (args.rows == 0) return;
 
-  const Shape shape{args.rows,     args.in_dim,  args.out_dim, args.x_stride,
-                    args.y_stride, args.x_dtype, args.y_dtype, args.accumulate};
+  const bool batched = args.batch > 1;
+  const Shape shape{.rows = args.rows,
+                    .in_dim = args.in_dim,
+                    .out_dim = args.out_dim,
+                    .x_stride = args.x_stride,
+                    .y_stride = args.y_stride,
+                    .x_dtype = args.x_dtype,
+                    .y_dtype = args.y_dtype,
+                    .accumulate = args.accumulate,
+                    .batch = args.batch,
+                    .x_step = batched ? args.x_step : 0,
+                    .weight_step = batched ? args.weight_step : 0,
+                    .y_step = batched ? args.y_step : 0};
   auto plan = plans_.find(shape);
   if (plan == plans_.end()) {
     if (plans_.size() == kMaxPlans) plans_.clear();

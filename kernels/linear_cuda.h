@@ -42,6 +42,10 @@ class LinearCuda {
     DType x_dtype;
     DType y_dtype;
     bool accumulate;
+    int32_t batch;
+    int64_t x_step;
+    int64_t weight_step;
+    int64_t y_step;
 
     // clang-tidy 14 takes the 0 in it for a pointer.
     auto operator<=>(const Shape&) const = default;  // NOLINT(modernize-use-nullptr)

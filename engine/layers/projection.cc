@@ -90,27 +90,6 @@ absl::StatusOr<Projection> Projection::Load(WeightLoader* loader, int64_t in_dim
   return projection;
 }
 
-absl::StatusOr<std::vector<Projection>> Projection::LoadBlocks(WeightLoader* loader, int64_t in_dim,
-                                                               int64_t count,
-                                                               const std::string& name,
-                                                               int64_t out_dim) {
-  SLUICE_ASSIGN_OR_RETURN(const std::vector<float> tensor,
-                          loader->HostFloats({name + ".weight", {out_dim, count * in_dim}}));
-  std::vector<Projection> blocks(count);
-  for (int64_t block = 0; block < count; ++block) {
-    Projection& projection = blocks[block];
-    projection.in_dim_ = Columns(in_dim);
-    projection.columns_ = Columns(out_dim);
-    std::vector<float> values(projection.columns_ * projection.in_dim_);
-    for (int64_t row = 0; row < out_dim; ++row) {
-      std::copy_n(tensor.begin() + (row * count + block) * in_dim, in_dim,
-                  values.begin() + row * projection.in_dim_);
-    }
-    SLUICE_ASSIGN_OR_RETURN(projection.weight_, loader->FromHost(values, loader->matrix_dtype()));
-  }
-  return blocks;
-}
-
 void Projection::Run(const Compute& compute, LinearArgs args) const {
   args.in_dim = static_cast<int32_t>(in_dim_);
   args.out_dim = static_cast<int32_t>(columns_);

@@ -39,12 +39,6 @@ class Projection {
   static absl::StatusOr<Projection> Load(WeightLoader* loader, int64_t in_dim,
                                          const std::vector<ProjectionPart>& parts);
 
-  // One projection for each of `count` blocks of columns of the tensor <name>.weight, whose shape
-  // is [out_dim, count * in_dim].
-  static absl::StatusOr<std::vector<Projection>> LoadBlocks(WeightLoader* loader, int64_t in_dim,
-                                                            int64_t count, const std::string& name,
-                                                            int64_t out_dim);
-
   // y = x W + b. x [rows, Columns(in_dim)], rows `x_stride` apart, of finite numbers past in_dim;
   // y [rows, columns()] of activations, rows `y_stride` apart.
   void Forward(const Compute& compute, int32_t rows, const void* x, int64_t x_stride, void* y,

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/layers/batched_projection.h"
 #include "engine/layers/head_output.h"
 #include "engine/layers/normalized_recurrence.h"
 #include "engine/layers/projection.h"
@@ -18,11 +19,11 @@ namespace sluice {
 namespace {
 
 struct GatedRfaLayer {
-  Projection query_key;          // [q | k]
-  Projection value_gate;         // [v | g]
-  DeviceBuffer gate_bias;        // float32 [heads]
-  DeviceBuffer random_features;  // matrix [heads, D, K]
-  DeviceBuffer norm_weight;      // float32 [K], each K^-1/2: makes the norm one of length
+  Projection query_key;               // [q | k]
+  Projection value_gate;              // [v | g]
+  DeviceBuffer gate_bias;             // float32 [heads]
+  BatchedProjection random_features;  // of each head, from K to D
+  DeviceBuffer norm_weight;           // float32 [K], each K^-1/2: makes the norm one of length
   HeadOutput output;
 };
 
@@ -105,10 +106,9 @@ absl::Status GatedRfaMixer::Load(WeightLoader* loader, const std::string& prefix
                                                               {attn + "g_proj", heads.num_heads}}));
   SLUICE_ASSIGN_OR_RETURN(layer.gate_bias,
                           loader->Floats({{attn + "g_proj.bias", {heads.num_heads}}}));
-  SLUICE_ASSIGN_OR_RETURN(
-      layer.random_features,
-      loader->Matrix(
-          {{attn + "random_features", {heads.num_heads, config_.num_features, heads.head_k_dim}}}));
+  SLUICE_ASSIGN_OR_RETURN(layer.random_features, BatchedProjection::LoadStack(
+                                                     loader, heads.head_k_dim, config_.num_features,
+                                                     heads.num_heads, attn + "random_features"));
   const float root = 1.0F / std::sqrt(static_cast<float>(heads.head_k_dim));
   SLUICE_ASSIGN_OR_RETURN(layer.norm_weight,
                           loader->FromHost(std::vector<float>(heads.head_k_dim, root)));
@@ -151,20 +151,9 @@ void GatedRfaMixer::MapFeatures(const GatedRfaLayer& layer, int32_t rows,
                          .weight = layer.norm_weight.as<float>(),
                          .y = scratch.query_key,
                          .y_stride = heads.KeyDim()});
-  const int64_t weight_bytes = count * heads.head_k_dim * DTypeBytes(compute_.matrix_dtype);
-  for (int32_t h = 0; h < heads.num_heads; ++h) {
-    compute_.device->Linear({.rows = 2 * rows,
-                             .in_dim = heads.head_k_dim,
-                             .out_dim = count,
-                             .weight_dtype = compute_.matrix_dtype,
-                             .x_dtype = compute_.act,
-                             .y_dtype = compute_.act,
-                             .x = compute_.Column(scratch.query_key, int64_t{h} * heads.head_k_dim),
-                             .x_stride = heads.KeyDim(),
-                             .weight = layer.random_features.as<std::byte>() + h * weight_bytes,
-                             .y = compute_.Column(scratch.angles, int64_t{h} * count),
-                             .y_stride = int64_t{heads.num_heads} * count});
-  }
+  layer.random_features.Forward(compute_, 2 * rows,
+                                {scratch.query_key, heads.KeyDim(), heads.head_k_dim},
+                                {scratch.angles, int64_t{heads.num_heads} * count, count});
   compute_.device->MapFeatures({.dtype = compute_.act,
                                 .kind = FeatureMapKind::kSinCos,
                                 .rows = 2 * rows,

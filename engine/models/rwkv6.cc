@@ -6,10 +6,12 @@
 #include <utility>
 #include <vector>
 
+#include "engine/layers/batched_projection.h"
 #include "engine/layers/head_output.h"
 #include "engine/layers/projection.h"
 #include "engine/layers/recurrence.h"
 #include "engine/layers/scratch_sublayer.h"
+#include "engine/layers/token_mix.h"
 #include "engine/models/rwkv_channel_mix.h"
 #include "engine/status_macros.h"
 #include "kernels/device_buffer.h"
@@ -22,35 +24,30 @@ enum Mix : uint8_t { kReceptance, kDecay, kKey, kValue, kGate };
 constexpr int32_t kMixes = 5;
 
 struct Rwkv6Layer {
-  DeviceBuffer low_rank_mu;       // float32 [D]
-  Projection low_rank;            // five blocks of columns, one a mix
-  std::vector<Projection> mixes;  // from a block to [D]
-  DeviceBuffer mix_bias;          // float32 [5, D]
-  Projection receptance;
+  DeviceBuffer low_rank_mu;  // float32 [D]
+  Projection low_rank;       // five blocks of columns, one a mix
+  BatchedProjection mixes;   // each from its block to [D]
+  DeviceBuffer mix_bias;     // float32 [5, D]
+  BatchedProjection receptance_key;
   Projection decay_in;
   Projection decay_out;
-  Projection key;
-  Projection value;
-  Projection gate;
+  BatchedProjection value_gate;
   DeviceBuffer decay_bias;  // float32 [H * K]
   DeviceBuffer bonus;       // float32 [H, K]
   HeadOutput output;
 };
 
 struct Rwkv6Scratch {
-  std::byte* delta;       // [rows, D]
-  std::byte* low_rank;    // [rows, five blocks]
-  std::byte* mix;         // [rows, D]
-  std::byte* mixed;       // [rows, D]
-  std::byte* receptance;  // [rows, H * K]
-  std::byte* decay_in;    // [rows, rank of the decay]
-  std::byte* decay;       // [rows, H * K]
-  std::byte* key;         // [rows, H * K]
-  std::byte* value;       // [rows, H * V]
-  std::byte* gate;        // [rows, H * V]
-  float* log_decay;       // [rows, H * K]
-  std::byte* out;         // [rows, H * V]
-  std::byte* workspace;   // of GatedChunk
+  std::byte* delta;           // [rows, D]
+  std::byte* low_rank;        // [rows, five blocks]
+  std::byte* mixed;           // [5, rows, D]
+  std::byte* receptance_key;  // [2, rows, H * K]
+  std::byte* decay_in;        // [rows, rank of the decay]
+  std::byte* decay;           // [rows, H * K]
+  std::byte* value_gate;      // [2, rows, H * V]
+  float* log_decay;           // [rows, H * K]
+  std::byte* out;             // [rows, H * V]
+  std::byte* workspace;       // of GatedChunk
 };
 
 class Rwkv6TimeMix : public ScratchSublayer<Rwkv6Scratch> {
@@ -63,20 +60,23 @@ class Rwkv6TimeMix : public ScratchSublayer<Rwkv6Scratch> {
   // Columns of one block of the low-rank product.
   int64_t BlockColumns() const { return Projection::Columns(config_.proj_low_rank_dim); }
   int64_t DecayColumns() const { return Projection::Columns(config_.gate_low_rank_dim); }
+  const std::byte* MixOf(const Scratch& scratch, int64_t rows, Mix mix) const {
+    return compute_.Column(scratch.mixed, mix * rows * config_.trunk.hidden_size);
+  }
   Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
   void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   absl::Status LoadMixes(WeightLoader* loader, const std::string& attn, Rwkv6Layer& layer) const;
   absl::Status LoadProducts(WeightLoader* loader, const std::string& attn, Rwkv6Layer& layer) const;
-  void Shift(const Rwkv6Layer& layer, const SublayerContext& context, const Scratch& scratch) const;
-  void MixTokens(const Rwkv6Layer& layer, const SublayerContext& context, const Scratch& scratch,
-                 Mix mix) const;
+  void MixTokens(const Rwkv6Layer& layer, const SublayerContext& context,
+                 const Scratch& scratch) const;
+  void Project(const Rwkv6Layer& layer, int32_t rows, const Scratch& scratch) const;
   void Decay(const Rwkv6Layer& layer, int32_t rows, const Scratch& scratch) const;
 
   Rwkv6Config config_;
   Compute compute_;
   GatedShape shape_;
   int64_t matrix_offset_;  // of the state
-  int64_t shift_offset_;
+  TokenMix token_mix_;
   std::vector<Rwkv6Layer> layers_;
 };
 
@@ -91,7 +91,7 @@ Rwkv6TimeMix::Rwkv6TimeMix(const Rwkv6Config& config, const Compute& compute, St
              .scale = 1,
              .read = ReadKind::kExclusive},
       matrix_offset_(state->Add("matrix", shape_.StateSize())),
-      shift_offset_(state->Add("time shift", config.trunk.hidden_size)) {}
+      token_mix_(config.trunk.hidden_size, "time shift", state) {}
 
 Rwkv6TimeMix::Scratch Rwkv6TimeMix::LayOut(ScratchArena& arena, int32_t rows,
                                            int32_t chunks) const {
@@ -100,14 +100,11 @@ Rwkv6TimeMix::Scratch Rwkv6TimeMix::LayOut(ScratchArena& arena, int32_t rows,
   Scratch scratch;
   scratch.delta = arena.Take(column * hidden);
   scratch.low_rank = arena.Take(column * kMixes * BlockColumns());
-  scratch.mix = arena.Take(column * hidden);
-  scratch.mixed = arena.Take(column * hidden);
-  scratch.receptance = arena.Take(column * config_.heads.KeyDim());
+  scratch.mixed = arena.Take(column * kMixes * hidden);
+  scratch.receptance_key = arena.Take(column * 2 * config_.heads.KeyDim());
   scratch.decay_in = arena.Take(column * DecayColumns());
   scratch.decay = arena.Take(column * config_.heads.KeyDim());
-  scratch.key = arena.Take(column * config_.heads.KeyDim());
-  scratch.value = arena.Take(column * config_.heads.ValueDim());
-  scratch.gate = arena.Take(column * config_.heads.ValueDim());
+  scratch.value_gate = arena.Take(column * 2 * config_.heads.ValueDim());
   scratch.log_decay = arena.Take<float>(int64_t{rows} * config_.heads.KeyDim() * 4);
   scratch.out = arena.Take(column * config_.heads.ValueDim());
   scratch.workspace = arena.Take(compute_.device->GatedChunkWorkspaceBytes(shape_, chunks));
@@ -125,8 +122,8 @@ absl::Status Rwkv6TimeMix::LoadMixes(WeightLoader* loader, const std::string& at
       Projection::Load(
           loader, hidden,
           {{.name = attn + "x_proj.0.linear", .out_dim = kMixes * rank, .pieces = blocks}}));
-  SLUICE_ASSIGN_OR_RETURN(layer.mixes,
-                          Projection::LoadBlocks(loader, rank, kMixes, attn + "x_proj.2", hidden));
+  SLUICE_ASSIGN_OR_RETURN(
+      layer.mixes, BatchedProjection::LoadBlocks(loader, rank, hidden, kMixes, attn + "x_proj.2"));
   SLUICE_ASSIGN_OR_RETURN(layer.mix_bias, loader->Floats({{attn + "x_bias", {kMixes, hidden}}}));
   return absl::OkStatus();
 }
@@ -138,17 +135,15 @@ absl::Status Rwkv6TimeMix::LoadProducts(WeightLoader* loader, const std::string&
   const int64_t key = config_.heads.KeyDim();
   const int64_t value = config_.heads.ValueDim();
   const std::string lora = attn + "w_proj.linear.lora.";
-  SLUICE_ASSIGN_OR_RETURN(layer.receptance,
-                          Projection::Load(loader, hidden, {{attn + "r_proj.linear", key}}));
+  SLUICE_ASSIGN_OR_RETURN(layer.receptance_key, BatchedProjection::Load(loader, hidden, key,
+                                                                        {attn + "r_proj.linear",
+                                                                         attn + "k_proj.linear"}));
   SLUICE_ASSIGN_OR_RETURN(layer.decay_in, Projection::Load(loader, hidden, {{lora + "0", rank}}));
   SLUICE_ASSIGN_OR_RETURN(layer.decay_out, Projection::Load(loader, rank, {{lora + "2", key}}));
   SLUICE_ASSIGN_OR_RETURN(layer.decay_bias, loader->Floats({{lora + "2.bias", {key}}}));
-  SLUICE_ASSIGN_OR_RETURN(layer.key,
-                          Projection::Load(loader, hidden, {{attn + "k_proj.linear", key}}));
-  SLUICE_ASSIGN_OR_RETURN(layer.value,
-                          Projection::Load(loader, hidden, {{attn + "v_proj.linear", value}}));
-  SLUICE_ASSIGN_OR_RETURN(layer.gate,
-                          Projection::Load(loader, hidden, {{attn + "g_proj.linear", value}}));
+  SLUICE_ASSIGN_OR_RETURN(
+      layer.value_gate, BatchedProjection::Load(loader, hidden, value,
+                                                {attn + "v_proj.linear", attn + "g_proj.linear"}));
   return absl::OkStatus();
 }
 
@@ -175,69 +170,48 @@ absl::Status Rwkv6TimeMix::Load(WeightLoader* loader, const std::string& prefix)
   return absl::OkStatus();
 }
 
-// The token shift, and the low-rank input of the five mixes.
-void Rwkv6TimeMix::Shift(const Rwkv6Layer& layer, const SublayerContext& context,
-                         const Scratch& scratch) const {
-  const BatchView& batch = context.batch;
-  const int32_t hidden = config_.trunk.hidden_size;
-  compute_.device->TokenShift({.dtype = compute_.act,
-                               .dim = hidden,
-                               .decode_rows = batch.decode_rows,
-                               .slots = batch.decode_slots,
-                               .segment_count = batch.segment_count,
-                               .segments = batch.segments,
-                               .rows = batch.rows,
-                               .x = context.normed,
-                               .x_stride = hidden,
-                               .last = context.states + shift_offset_,
-                               .slot_stride = context.slot_stride,
-                               .delta = scratch.delta});
-  compute_.device->Lerp({.dtype = compute_.act,
-                         .rows = batch.rows,
-                         .dim = hidden,
-                         .x = context.normed,
-                         .x_stride = hidden,
-                         .delta = scratch.delta,
-                         .mu = layer.low_rank_mu.as<float>(),
-                         .mix = nullptr,
-                         .mix_stride = 0,
-                         .y = scratch.mixed,
-                         .y_stride = hidden});
+// scratch.mixed, the amounts of which are a low-rank function of one more mix.
+void Rwkv6TimeMix::MixTokens(const Rwkv6Layer& layer, const SublayerContext& context,
+                             const Scratch& scratch) const {
+  const int32_t rows = context.batch.rows;
+  const int64_t hidden = config_.trunk.hidden_size;
   const int64_t columns = layer.low_rank.columns();
-  layer.low_rank.Forward(compute_, batch.rows, scratch.mixed, hidden, scratch.low_rank, columns);
+  token_mix_.Shift(compute_, context, scratch.delta);
+  token_mix_.Mix(compute_, context, scratch.delta,
+                 {.mu = layer.low_rank_mu.as<float>(), .count = 1}, scratch.mixed);
+  layer.low_rank.Forward(compute_, rows, scratch.mixed, hidden, scratch.low_rank, columns);
   compute_.device->Activate({.dtype = compute_.act,
                              .act = Activation::kTanh,
-                             .rows = batch.rows,
+                             .rows = rows,
                              .cols = static_cast<int32_t>(columns),
                              .x = scratch.low_rank,
                              .stride = columns});
+  layer.mixes.Forward(compute_, rows, {scratch.low_rank, columns, BlockColumns()},
+                      {scratch.mixed, hidden, rows * hidden});
+  token_mix_.Mix(compute_, context, scratch.delta,
+                 {.mu = layer.mix_bias.as<float>(), .count = kMixes, .adds_mixed = true},
+                 scratch.mixed);
 }
 
-// scratch.mixed = h + d * m of one of the five.
-void Rwkv6TimeMix::MixTokens(const Rwkv6Layer& layer, const SublayerContext& context,
-                             const Scratch& scratch, Mix mix) const {
-  const int32_t rows = context.batch.rows;
-  const int32_t hidden = config_.trunk.hidden_size;
-  layer.mixes[mix].Forward(compute_, rows, compute_.Column(scratch.low_rank, mix * BlockColumns()),
-                           layer.low_rank.columns(), scratch.mix, hidden);
-  compute_.device->Lerp({.dtype = compute_.act,
-                         .rows = rows,
-                         .dim = hidden,
-                         .x = context.normed,
-                         .x_stride = hidden,
-                         .delta = scratch.delta,
-                         .mu = layer.mix_bias.as<float>() + int64_t{mix} * hidden,
-                         .mix = scratch.mix,
-                         .mix_stride = hidden,
-                         .y = scratch.mixed,
-                         .y_stride = hidden});
+// Receptance, key, value and gate, two products of one shape at a time.
+void Rwkv6TimeMix::Project(const Rwkv6Layer& layer, int32_t rows, const Scratch& scratch) const {
+  const int64_t hidden = config_.trunk.hidden_size;
+  const int64_t key = config_.heads.KeyDim();
+  const int64_t value = config_.heads.ValueDim();
+  layer.receptance_key.Forward(
+      compute_, rows,
+      {MixOf(scratch, rows, kReceptance), hidden, (kKey - kReceptance) * rows * hidden},
+      {scratch.receptance_key, key, rows * key});
+  layer.value_gate.Forward(compute_, rows,
+                           {MixOf(scratch, rows, kValue), hidden, (kGate - kValue) * rows * hidden},
+                           {scratch.value_gate, value, rows * value});
 }
 
-// The log decays, from what scratch.mixed holds.
+// The log decays of each channel of a key.
 void Rwkv6TimeMix::Decay(const Rwkv6Layer& layer, int32_t rows, const Scratch& scratch) const {
   const int32_t key = config_.heads.KeyDim();
-  layer.decay_in.Forward(compute_, rows, scratch.mixed, config_.trunk.hidden_size, scratch.decay_in,
-                         DecayColumns());
+  layer.decay_in.Forward(compute_, rows, MixOf(scratch, rows, kDecay), config_.trunk.hidden_size,
+                         scratch.decay_in, DecayColumns());
   compute_.device->Activate({.dtype = compute_.act,
                              .act = Activation::kTanh,
                              .rows = rows,
@@ -258,24 +232,15 @@ void Rwkv6TimeMix::Decay(const Rwkv6Layer& layer, int32_t rows, const Scratch& s
 void Rwkv6TimeMix::Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) {
   const BatchView& batch = context.batch;
   const Rwkv6Layer& weights = layers_[layer];
-  const int64_t hidden = config_.trunk.hidden_size;
   const int64_t key = config_.heads.KeyDim();
   const int64_t value = config_.heads.ValueDim();
-  Shift(weights, context, scratch);
-  MixTokens(weights, context, scratch, kReceptance);
-  weights.receptance.Forward(compute_, batch.rows, scratch.mixed, hidden, scratch.receptance, key);
-  MixTokens(weights, context, scratch, kDecay);
+  MixTokens(weights, context, scratch);
+  Project(weights, batch.rows, scratch);
   Decay(weights, batch.rows, scratch);
-  MixTokens(weights, context, scratch, kKey);
-  weights.key.Forward(compute_, batch.rows, scratch.mixed, hidden, scratch.key, key);
-  MixTokens(weights, context, scratch, kValue);
-  weights.value.Forward(compute_, batch.rows, scratch.mixed, hidden, scratch.value, value);
-  MixTokens(weights, context, scratch, kGate);
-  weights.gate.Forward(compute_, batch.rows, scratch.mixed, hidden, scratch.gate, value);
   RunRecurrence(compute_, shape_, batch,
-                {.q = scratch.receptance,
-                 .k = scratch.key,
-                 .v = scratch.value,
+                {.q = scratch.receptance_key,
+                 .k = compute_.Column(scratch.receptance_key, batch.rows * key),
+                 .v = scratch.value_gate,
                  .q_stride = key,
                  .k_stride = key,
                  .v_stride = value,
@@ -285,7 +250,8 @@ void Rwkv6TimeMix::Run(int32_t layer, const SublayerContext& context, const Scra
                  .slot_stride = context.slot_stride,
                  .out = scratch.out},
                 scratch.workspace);
-  weights.output.Forward(compute_, batch.rows, scratch.out, scratch.gate, value, context.x);
+  weights.output.Forward(compute_, batch.rows, scratch.out,
+                         compute_.Column(scratch.value_gate, batch.rows * value), value, context.x);
 }
 
 }  // namespace

@@ -12,14 +12,14 @@ RwkvChannelMix::RwkvChannelMix(const Compute& compute, int32_t hidden_size,
       hidden_size_(hidden_size),
       intermediate_size_(intermediate_size),
       act_(act),
-      shift_offset_(state->Add("channel shift", hidden_size)) {}
+      token_mix_(hidden_size, "channel shift", state) {}
 
 RwkvChannelMix::Scratch RwkvChannelMix::LayOut(ScratchArena& arena, int32_t rows,
                                                int32_t /*chunks*/) const {
   const int64_t column = rows * DTypeBytes(compute_.act);
   Scratch scratch;
   scratch.delta = arena.Take(column * hidden_size_);
-  scratch.mixed = arena.Take(column * hidden_size_);
+  scratch.mixed = arena.Take(2 * column * hidden_size_);
   scratch.key = arena.Take(column * intermediate_size_);
   scratch.value = arena.Take(column * hidden_size_);
   scratch.receptance = arena.Take(column * hidden_size_);
@@ -30,49 +30,24 @@ absl::Status RwkvChannelMix::Load(WeightLoader* loader, const std::string& prefi
   const std::string ffn = prefix + "ffn.";
   const int64_t hidden = hidden_size_;
   Layer layer;
-  SLUICE_ASSIGN_OR_RETURN(layer.key_mu, loader->Floats({{ffn + "key.mu", {hidden}}}));
+  SLUICE_ASSIGN_OR_RETURN(
+      layer.mu, loader->Floats({{ffn + "key.mu", {hidden}}, {ffn + "receptance.mu", {hidden}}}));
   SLUICE_ASSIGN_OR_RETURN(
       layer.key, Projection::Load(loader, hidden, {{ffn + "key.linear", intermediate_size_}}));
   SLUICE_ASSIGN_OR_RETURN(layer.value,
                           Projection::Load(loader, intermediate_size_, {{ffn + "value", hidden}}));
-  SLUICE_ASSIGN_OR_RETURN(layer.receptance_mu, loader->Floats({{ffn + "receptance.mu", {hidden}}}));
   SLUICE_ASSIGN_OR_RETURN(layer.receptance,
                           Projection::Load(loader, hidden, {{ffn + "receptance.linear", hidden}}));
   layers_.push_back(std::move(layer));
   return absl::OkStatus();
 }
 
-void RwkvChannelMix::MixTokens(const SublayerContext& context, const Scratch& scratch,
-                               const DeviceBuffer& mu) const {
-  compute_.device->Lerp({.dtype = compute_.act,
-                         .rows = context.batch.rows,
-                         .dim = hidden_size_,
-                         .x = context.normed,
-                         .x_stride = hidden_size_,
-                         .delta = scratch.delta,
-                         .mu = mu.as<float>(),
-                         .mix = nullptr,
-                         .mix_stride = 0,
-                         .y = scratch.mixed,
-                         .y_stride = hidden_size_});
-}
-
 void RwkvChannelMix::Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) {
   const BatchView& batch = context.batch;
   const Layer& weights = layers_[layer];
-  compute_.device->TokenShift({.dtype = compute_.act,
-                               .dim = hidden_size_,
-                               .decode_rows = batch.decode_rows,
-                               .slots = batch.decode_slots,
-                               .segment_count = batch.segment_count,
-                               .segments = batch.segments,
-                               .rows = batch.rows,
-                               .x = context.normed,
-                               .x_stride = hidden_size_,
-                               .last = context.states + shift_offset_,
-                               .slot_stride = context.slot_stride,
-                               .delta = scratch.delta});
-  MixTokens(context, scratch, weights.key_mu);
+  token_mix_.Shift(compute_, context, scratch.delta);
+  token_mix_.Mix(compute_, context, scratch.delta, {.mu = weights.mu.as<float>(), .count = 2},
+                 scratch.mixed);
   weights.key.Forward(compute_, batch.rows, scratch.mixed, hidden_size_, scratch.key,
                       intermediate_size_);
   compute_.device->Activate({.dtype = compute_.act,
@@ -83,8 +58,8 @@ void RwkvChannelMix::Run(int32_t layer, const SublayerContext& context, const Sc
                              .stride = intermediate_size_});
   weights.value.Forward(compute_, batch.rows, scratch.key, intermediate_size_, scratch.value,
                         hidden_size_);
-  MixTokens(context, scratch, weights.receptance_mu);
-  weights.receptance.Forward(compute_, batch.rows, scratch.mixed, hidden_size_, scratch.receptance,
+  const std::byte* const mixed = compute_.Column(scratch.mixed, int64_t{batch.rows} * hidden_size_);
+  weights.receptance.Forward(compute_, batch.rows, mixed, hidden_size_, scratch.receptance,
                              hidden_size_);
   compute_.device->GatedUnit({.dtype = compute_.act,
                               .rows = batch.rows,

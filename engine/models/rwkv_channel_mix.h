@@ -16,6 +16,7 @@
 #include "engine/layers/projection.h"
 #include "engine/layers/scratch_sublayer.h"
 #include "engine/layers/state_layout.h"
+#include "engine/layers/token_mix.h"
 #include "kernels/activation.h"
 #include "kernels/device_buffer.h"
 
@@ -23,7 +24,7 @@ namespace sluice {
 
 struct RwkvChannelMixScratch {
   std::byte* delta;       // [rows, D]
-  std::byte* mixed;       // [rows, D]
+  std::byte* mixed;       // [2, rows, D]: of the key, of the receptance
   std::byte* key;         // [rows, I]
   std::byte* value;       // [rows, D]
   std::byte* receptance;  // [rows, D]
@@ -39,23 +40,19 @@ class RwkvChannelMix : public ScratchSublayer<RwkvChannelMixScratch> {
 
  private:
   struct Layer {
-    DeviceBuffer key_mu;         // float32 [D]
-    DeviceBuffer receptance_mu;  // float32 [D]
+    DeviceBuffer mu;  // float32 [2, D]: of the key, of the receptance
     Projection key;
     Projection value;
     Projection receptance;
   };
   Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
   void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
-  // scratch.mixed = h + d * mu.
-  void MixTokens(const SublayerContext& context, const Scratch& scratch,
-                 const DeviceBuffer& mu) const;
 
   Compute compute_;
   int32_t hidden_size_;
   int32_t intermediate_size_;
   Activation act_;
-  int64_t shift_offset_;  // of the state
+  TokenMix token_mix_;
   std::vector<Layer> layers_;
 };
 

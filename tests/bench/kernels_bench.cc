@@ -129,6 +129,36 @@ void TimeLinear(KernelTimer& timer, int32_t rows, int32_t in_dim, int32_t out_di
              });
 }
 
+// One product a head or a branch: x and y of a row side by side.
+void TimeLinearBatch(KernelTimer& timer, int32_t batch, int32_t rows, int32_t in_dim,
+                     int32_t out_dim) {
+  const DType act = Activations(timer);
+  LinearArgs args = {.rows = rows,
+                     .in_dim = in_dim,
+                     .out_dim = out_dim,
+                     .weight_dtype = DType::kBFloat16,
+                     .x_dtype = act,
+                     .y_dtype = act,
+                     .x_stride = int64_t{batch} * in_dim,
+                     .y_stride = int64_t{batch} * out_dim,
+                     .batch = batch,
+                     .x_step = in_dim,
+                     .weight_step = int64_t{in_dim} * out_dim,
+                     .y_step = out_dim};
+  const Rotation rotation(timer.device(), LinearBytes(args));
+  const Ring x = rotation.Numbers(rows * args.x_stride, act);
+  const Ring weight = rotation.Numbers(batch * args.weight_step, args.weight_dtype);
+  const Ring y = rotation.Empty(rows * args.y_stride * DTypeBytes(act));
+  const std::string shape =
+      Format("%lld of ", batch) + Format("M=%lld K=%lld N=%lld", rows, in_dim, out_dim);
+  timer.Time({"linear", shape, LinearBytes(args), LinearFlops(args)}, [&](int64_t call) {
+    args.x = x[call];
+    args.weight = weight[call];
+    args.y = y[call];
+    timer.device().Linear(args);
+  });
+}
+
 void TimeShortConv(KernelTimer& timer, int32_t channels, int32_t decode_rows, int32_t length) {
   constexpr int32_t kWidth = 4;
   const bool has_segment = length > 0;
@@ -385,22 +415,27 @@ void TimeTokenShift(KernelTimer& timer, int32_t dim, int32_t decode_rows, int32_
              });
 }
 
-void TimeLerp(KernelTimer& timer, int32_t rows, int32_t dim) {
+void TimeLerp(KernelTimer& timer, int32_t rows, int32_t dim, int32_t mixes) {
   LerpArgs args = {.dtype = Activations(timer),
                    .rows = rows,
                    .dim = dim,
                    .x_stride = dim,
                    .mix_stride = dim,
-                   .y_stride = dim};
+                   .y_stride = dim,
+                   .count = mixes,
+                   .mix_step = int64_t{rows} * dim,
+                   .y_step = int64_t{rows} * dim};
   const int64_t count = int64_t{rows} * dim;
-  const Rotation rotation(timer.device(), 4 * count * DTypeBytes(args.dtype));
+  const Rotation rotation(timer.device(), 2 * (1 + mixes) * count * DTypeBytes(args.dtype));
   const Ring x = rotation.Numbers(count, args.dtype);
   const Ring delta = rotation.Numbers(count, args.dtype);
-  const Ring mu = rotation.Numbers(dim, DType::kFloat32);
-  const Ring mix = rotation.Numbers(count, args.dtype);
-  const Ring y = rotation.Empty(count * DTypeBytes(args.dtype));
+  const Ring mu = rotation.Numbers(int64_t{mixes} * dim, DType::kFloat32);
+  const Ring mix = rotation.Numbers(mixes * count, args.dtype);
+  const Ring y = rotation.Empty(mixes * count * DTypeBytes(args.dtype));
   args.mix = mix[0];
-  timer.Time({"lerp", Format("%lldx%lld", rows, dim), LerpBytes(args)}, [&](int64_t call) {
+  const std::string shape =
+      mixes == 1 ? Format("%lldx%lld", rows, dim) : Format("%lld of %lldx%lld", mixes, rows, dim);
+  timer.Time({"lerp", shape, LerpBytes(args)}, [&](int64_t call) {
     args.x = x[call];
     args.delta = delta[call];
     args.mu = mu.at<float>(call);
@@ -688,7 +723,8 @@ void TimeMixer(KernelTimer& timer, const ModelShape& m) {
   if (timer.Wants("token_shift")) TimeTokenShift(timer, m.model_dim, 64, 0);
   if (timer.Wants("token_shift")) TimeTokenShift(timer, m.model_dim, 0, 2048);
   for (const int32_t rows : {64, 2048}) {
-    if (timer.Wants("lerp")) TimeLerp(timer, rows, m.model_dim);
+    if (timer.Wants("lerp")) TimeLerp(timer, rows, m.model_dim, 1);
+    if (timer.Wants("lerp")) TimeLerp(timer, rows, m.model_dim, 5);
     if (timer.Wants("rotary")) TimeRotary(timer, rows, m.heads, m.key_dim);
   }
 }
@@ -711,6 +747,9 @@ void TimeLayers(KernelTimer& timer, const ModelShape& m) {
       TimeLinear(timer, rows, m.model_dim, 2 * m.mlp_dim, dtype);
       TimeLinear(timer, rows, m.mlp_dim, m.model_dim, dtype);
       if (rows <= 64) TimeLinear(timer, rows, m.model_dim, kVocab, DType::kFloat32);
+      TimeLinearBatch(timer, 5, rows, 32, m.model_dim);
+      TimeLinearBatch(timer, 2, rows, m.model_dim, m.model_dim);
+      TimeLinearBatch(timer, m.model_dim / 128, 2 * rows, 128, 64);
     }
     if (timer.Wants("norm")) {
       TimeNorm(timer, NormKind::kPlain, rows, 1, m.model_dim);

@@ -5,6 +5,7 @@
 #include <cublasLt.h>
 #include <pthread.h>
 
+#include <cstdint>
 #include <string>
 
 #include "gtest/gtest.h"
@@ -47,6 +48,10 @@ TEST(CublasLtLibrary, HandsCallsOn) {
             CUBLAS_STATUS_SUCCESS);
   cublasLtMatrixLayoutOpaque_t layout;
   EXPECT_EQ(cublasLtMatrixLayoutInit(&layout, CUDA_R_16BF, 8, 8, 8), CUBLAS_STATUS_SUCCESS);
+  const int32_t batch = 2;
+  EXPECT_EQ(cublasLtMatrixLayoutSetAttribute(&layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch,
+                                             sizeof(batch)),
+            CUBLAS_STATUS_SUCCESS);
   cublasLtMatmulPreferenceOpaque_t preference;
   EXPECT_EQ(cublasLtMatmulPreferenceInit(&preference), CUBLAS_STATUS_SUCCESS);
   const size_t bytes = 1 << 20;

@@ -23,8 +23,10 @@ struct Problem {
   int32_t padding;           // between rows of x, mix and y; a multiple of 8
   std::vector<float> x;      // [rows, dim]
   std::vector<float> delta;  // [rows, dim]
-  std::vector<float> mu;     // [dim] or empty
-  std::vector<float> mix;    // [rows, dim] or empty
+  std::vector<float> mu;     // [count, dim] or empty
+  std::vector<float> mix;    // [count, rows, dim] or empty
+  int32_t count = 1;
+  bool in_place = false;  // y over mix
 };
 
 std::vector<float> Mixed(Device& device, const Problem& p) {
@@ -33,26 +35,32 @@ std::vector<float> Mixed(Device& device, const Problem& p) {
   const Input delta(device, p.delta, p.dtype);
   const Input mu(device, p.mu);
   const Input mix(device, Spread(p.mix, p.dim, stride + 8), p.dtype);
-  const std::vector<float> nothing(p.x.size(), kPoisonNumber);
-  const Output y(device, Spread(nothing, p.dim, stride + 16), p.dtype);
+  const std::vector<float> nothing(p.count * p.x.size(), kPoisonNumber);
+  const Output y(device, Spread(p.in_place ? p.mix : nothing, p.dim, stride + 16), p.dtype);
+  const auto rows = static_cast<int32_t>(p.x.size() / static_cast<size_t>(p.dim));
+  const int64_t mix_stride = p.in_place ? stride + 16 : stride + 8;
   device.Lerp({.dtype = p.dtype,
-               .rows = static_cast<int32_t>(p.x.size() / static_cast<size_t>(p.dim)),
+               .rows = rows,
                .dim = p.dim,
                .x = x.data(),
                .x_stride = stride,
                .delta = delta.data(),
                .mu = mu.as<float>(),
-               .mix = mix.data(),
-               .mix_stride = stride + 8,
+               .mix = p.in_place ? y.data() : mix.data(),
+               .mix_stride = mix_stride,
                .y = y.data(),
-               .y_stride = stride + 16});
+               .y_stride = stride + 16,
+               .count = p.count,
+               .mix_step = rows * mix_stride,
+               .y_step = rows * (stride + 16)});
   const std::vector<float> written = y.Read(p.dtype);
   EXPECT_TRUE(AllPoison(Columns(written, p.dim, p.padding + 16, stride + 16)))
       << "written between rows";
   return Columns(written, 0, p.dim, stride + 16);
 }
 
-Problem Make(DType dtype, int64_t rows, int32_t dim, bool mu, bool mix, uint64_t seed) {
+Problem Make(DType dtype, int64_t rows, int32_t dim, bool mu, bool mix, uint64_t seed,
+             int32_t count = 1) {
   Random random(seed);
   Problem p = {.dtype = dtype,
                .dim = dim,
@@ -60,9 +68,10 @@ Problem Make(DType dtype, int64_t rows, int32_t dim, bool mu, bool mix, uint64_t
                .x = random.Normals(rows * dim, 1.0, dtype),
                .delta = random.Normals(rows * dim, 1.5, dtype),
                .mu = {},
-               .mix = {}};
-  if (mu) p.mu = random.Uniforms(dim, 0, 1);
-  if (mix) p.mix = random.Normals(rows * dim, 0.3, dtype);
+               .mix = {},
+               .count = count};
+  if (mu) p.mu = random.Uniforms(int64_t{count} * dim, 0, 1);
+  if (mix) p.mix = random.Normals(count * rows * dim, 0.3, dtype);
   return p;
 }
 
@@ -105,6 +114,39 @@ TEST_P(LerpTest, AgreesWithTheOracle) {
   }
 }
 
+TEST_P(LerpTest, MakesSeveralMixesOfTheSameRows) {
+  for (const DType dtype : ActivationTypes()) {
+    for (const int32_t count : {2, 5, kMaxLerps}) {
+      for (const int variant : {0, 1, 2, 3}) {
+        for (const int64_t rows : {1, 2, 33}) {
+          SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " " << count << " of " << rows
+                                          << " rows, variant " << variant);
+          Problem p = Make(dtype, rows, 264, variant % 2 == 1, variant >= 2, 860 + rows, count);
+          const std::vector<double> want = ref::Lerp(p.x, p.delta, p.mu, p.mix, p.dim, count);
+          const bool exact = dtype == DType::kFloat32;
+          const std::vector<float> mixed = Mixed(device(), p);
+          EXPECT_TRUE(Near(mixed, want, exact ? kFloat32Tolerance : kBFloat16Tolerance));
+          if (p.mix.empty()) continue;
+          p.in_place = true;
+          EXPECT_TRUE(SameBits(Mixed(device(), p), mixed));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(LerpTest, AMixIsTheSameBitsAloneAndAmongOthers) {
+  const Problem p = Make(ActivationTypes().back(), 9, 56, true, true, 870, 3);
+  const std::vector<float> all = Mixed(device(), p);
+  for (const size_t i : {0, 1, 2}) {
+    Problem one = p;
+    one.count = 1;
+    one.mu = Part(p.mu, i * 56, 56);
+    one.mix = Part(p.mix, i * 9 * 56, 9 * 56);
+    EXPECT_TRUE(SameBits(Mixed(device(), one), Part(all, i * 9 * 56, 9 * 56))) << i;
+  }
+}
+
 TEST_P(LerpTest, ARowDoesNotDependOnItsBatch) {
   const Problem p = Make(ActivationTypes().back(), 33, 56, true, true, 850);
   const std::vector<float> all = Mixed(device(), p);
@@ -127,6 +169,9 @@ INSTANTIATE_TEST_SUITE_P(Devices, LerpDeathTest, testing::ValuesIn(DevicesUnderT
 
 TEST_P(LerpDeathTest, RefusesWhatBreaksALimit) {
   EXPECT_DEATH(Mixed(device(), Make(DType::kFloat32, 1, 12, true, true, 852)), kCheckFailed);
+  EXPECT_DEATH(Mixed(device(), Make(DType::kFloat32, 1, 8, true, true, 854, kMaxLerps + 1)),
+               kCheckFailed);
+  EXPECT_DEATH(Mixed(device(), Make(DType::kFloat32, 1, 8, false, false, 855, 0)), kCheckFailed);
   if (!is_cuda()) {
     EXPECT_DEATH(Mixed(device(), Make(DType::kBFloat16, 1, 8, true, true, 853)), kCheckFailed);
   }
