@@ -5,21 +5,22 @@
 #include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/pack.cuh"
+#include "kernels/row_grid.cuh"
 
 namespace sluice {
 namespace {
 
 constexpr int kThreads = 256;
 
-// Grid: (packs of a row / kThreads, rows in strides). A thread owns 8 neighbouring numbers of a
-// row, and of the next one of its stride.
+// Grid: that of rows. A thread owns 8 neighbouring numbers of a row, and of the next one of its
+// step.
 template <typename T>
 __global__ void ActivateKernel(const __grid_constant__ ActivationArgs args) {
-  const int32_t col = (blockIdx.x * kThreads + threadIdx.x) * kPack;
+  const int32_t col = GridPack() * kPack;
   if (col >= args.cols) return;
   Pack bias = {};
   if (args.bias != nullptr) bias = LoadPack(args.bias + col);
-  for (int32_t row = blockIdx.y; row < args.rows; row += gridDim.y) {
+  for (int32_t row = GridRow(); row < args.rows; row += GridRowStep()) {
     T* const at = static_cast<T*>(args.x) + row * args.stride + col;
     Pack x = LoadPack(at);
     if (args.bias != nullptr) {
@@ -55,9 +56,9 @@ void ActivateCuda(const ActivationArgs& args, cudaStream_t stream) {
     return;
   }
   SLUICE_CHECK(args.stride % kPack == 0);
-  const dim3 grid((args.cols / kPack + kThreads - 1) / kThreads, min(args.rows, 65535));
+  const RowGrid grid = GridOfRows(args.rows, args.cols / kPack);
   DispatchDType(args.dtype, [&](auto zero) {
-    ActivateKernel<decltype(zero)><<<grid, kThreads, 0, stream>>>(args);
+    ActivateKernel<decltype(zero)><<<grid.blocks, grid.threads, 0, stream>>>(args);
   });
   SLUICE_CUDA_CHECK(cudaGetLastError());
 }

@@ -5,6 +5,7 @@
 #include "kernels/cuda_ops.h"
 #include "kernels/pack.cuh"
 #include "kernels/reduce.cuh"
+#include "kernels/row_grid.cuh"
 
 namespace sluice {
 namespace {
@@ -119,8 +120,45 @@ __global__ __launch_bounds__(kThreads) void FeatureMapKernel(
   }
 }
 
+// Sines and cosines that are not divided by their sum. Grid: that of rows. A thread owns 8
+// neighbouring numbers of x.
+template <typename T>
+__global__ __launch_bounds__(kRowGridThreads) void SinCosKernel(
+    const __grid_constant__ FeatureMapArgs args) {
+  const int32_t pack = GridPack();
+  const int32_t packs = args.dim / kPack;  // of a head
+  if (pack >= args.heads * packs) return;
+  const int32_t head = pack / packs;
+  const int32_t col = pack % packs * kPack;
+  Pack bias = {};
+  if (args.bias != nullptr) bias = LoadPack(args.bias + col);
+  for (int32_t row = GridRow(); row < args.rows; row += GridRowStep()) {
+    Pack sine = LoadPack(static_cast<const T*>(args.x) + row * args.x_stride + pack * kPack);
+    Pack cosine;
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) {
+      sincosf(sine.v[i] + bias.v[i], &sine.v[i], &cosine.v[i]);
+      sine.v[i] *= args.scale;
+      cosine.v[i] *= args.scale;
+    }
+    T* const y = static_cast<T*>(args.y) + row * args.y_stride + head * 2 * args.dim + col;
+    StorePack(y, sine);
+    StorePack(y + args.dim, cosine);
+  }
+}
+
+template <typename T>
+void LaunchSinCos(const FeatureMapArgs& args, cudaStream_t stream) {
+  const RowGrid grid = GridOfRows(args.rows, args.heads * (args.dim / kPack));
+  SinCosKernel<T><<<grid.blocks, grid.threads, 0, stream>>>(args);
+}
+
 template <typename T>
 void Launch(const FeatureMapArgs& args, cudaStream_t stream) {
+  if (args.kind == FeatureMapKind::kSinCos && args.sum_eps == 0.0F) {
+    LaunchSinCos<T>(args, stream);
+    return;
+  }
   const int64_t heads = int64_t{args.rows} * args.heads;
   const auto blocks = static_cast<unsigned>((heads + kWarps - 1) / kWarps);
   switch (args.kind) {

@@ -5,19 +5,18 @@
 #include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/pack.cuh"
+#include "kernels/row_grid.cuh"
 
 namespace sluice {
 namespace {
 
-constexpr int kThreads = 256;
-
-// Grid: (packs of a row / kThreads, rows in strides). A thread owns 8 neighbouring numbers of out:
+// Grid: that of rows. A thread owns 8 neighbouring numbers of out:
 // two 16-byte loads and one store, nothing shared. kPlain: SiLU, with up, and out is only written.
 template <typename T, bool kPlain>
 __global__ void GatedUnitKernel(const __grid_constant__ GatedUnitArgs args) {
-  const int32_t col = (blockIdx.x * kThreads + threadIdx.x) * kPack;
+  const int32_t col = GridPack() * kPack;
   if (col >= args.dim) return;
-  for (int32_t row = blockIdx.y; row < args.rows; row += gridDim.y) {
+  for (int32_t row = GridRow(); row < args.rows; row += GridRowStep()) {
     Pack gate = LoadPack(static_cast<const T*>(args.gate) + row * args.gate_stride + col);
     Pack up;
     if (kPlain || args.up != nullptr) {
@@ -51,12 +50,12 @@ void GatedUnitCuda(const GatedUnitArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(IsAligned16(args.gate) && IsAligned16(args.up) && IsAligned16(args.out));
   if (args.rows == 0) return;
   const bool plain = args.act == Activation::kSilu && args.up != nullptr && !args.accumulate;
-  const dim3 grid((args.dim / kPack + kThreads - 1) / kThreads, min(args.rows, 65535));
+  const RowGrid grid = GridOfRows(args.rows, args.dim / kPack);
   DispatchDType(args.dtype, [&](auto zero) {
     if (plain) {
-      GatedUnitKernel<decltype(zero), true><<<grid, kThreads, 0, stream>>>(args);
+      GatedUnitKernel<decltype(zero), true><<<grid.blocks, grid.threads, 0, stream>>>(args);
     } else {
-      GatedUnitKernel<decltype(zero), false><<<grid, kThreads, 0, stream>>>(args);
+      GatedUnitKernel<decltype(zero), false><<<grid.blocks, grid.threads, 0, stream>>>(args);
     }
   });
   SLUICE_CUDA_CHECK(cudaGetLastError());

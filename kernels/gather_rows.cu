@@ -4,18 +4,17 @@
 #include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/pack.cuh"
+#include "kernels/row_grid.cuh"
 
 namespace sluice {
 namespace {
 
-constexpr int kThreads = 256;
-
-// Grid: (packs of a row / kThreads, rows in strides). A thread copies 8 neighbouring numbers.
+// Grid: that of rows. A thread copies 8 neighbouring numbers.
 template <typename In, typename Out>
 __global__ void GatherRowsKernel(const __grid_constant__ GatherRowsArgs args) {
-  const int32_t col = (blockIdx.x * kThreads + threadIdx.x) * kPack;
+  const int32_t col = GridPack() * kPack;
   if (col >= args.dim) return;
-  for (int32_t row = blockIdx.y; row < args.rows; row += gridDim.y) {
+  for (int32_t row = GridRow(); row < args.rows; row += GridRowStep()) {
     const int64_t from = args.indices[row];
     StorePack(static_cast<Out*>(args.out) + int64_t{row} * args.dim + col,
               LoadPack(static_cast<const In*>(args.table) + from * args.dim + col));
@@ -28,10 +27,10 @@ void GatherRowsCuda(const GatherRowsArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.rows >= 0 && args.dim > 0 && args.dim % kPack == 0);
   SLUICE_CHECK(IsAligned16(args.table) && IsAligned16(args.out));
   if (args.rows == 0) return;
-  const dim3 grid((args.dim / kPack + kThreads - 1) / kThreads, min(args.rows, 65535));
+  const RowGrid grid = GridOfRows(args.rows, args.dim / kPack);
   DispatchDType(args.table_dtype, [&](auto in) {
     DispatchDType(args.out_dtype, [&](auto out) {
-      GatherRowsKernel<decltype(in), decltype(out)><<<grid, kThreads, 0, stream>>>(args);
+      GatherRowsKernel<decltype(in), decltype(out)><<<grid.blocks, grid.threads, 0, stream>>>(args);
     });
   });
   SLUICE_CUDA_CHECK(cudaGetLastError());

@@ -4,11 +4,10 @@
 #include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/pack.cuh"
+#include "kernels/row_grid.cuh"
 
 namespace sluice {
 namespace {
-
-constexpr int kThreads = 256;
 
 // mu + mix of one pack of mix `index`.
 template <typename T>
@@ -23,14 +22,15 @@ __device__ Pack Amount(const LerpArgs& args, int32_t index, int32_t row, int32_t
   return amount;
 }
 
-// Grid: (packs of a row / kThreads, rows in strides). A thread owns 8 neighbouring channels of a
+// Grid: that of rows. A thread owns 8 neighbouring channels of a
 // row, of every mix: all is loaded before anything is stored, since y may lie over mix. Bound by
 // memory.
 template <typename T>
-__global__ __launch_bounds__(kThreads) void LerpKernel(const __grid_constant__ LerpArgs args) {
-  const int32_t col = (blockIdx.x * kThreads + threadIdx.x) * kPack;
+__global__ __launch_bounds__(kRowGridThreads) void LerpKernel(
+    const __grid_constant__ LerpArgs args) {
+  const int32_t col = GridPack() * kPack;
   if (col >= args.dim) return;
-  for (int32_t row = blockIdx.y; row < args.rows; row += gridDim.y) {
+  for (int32_t row = GridRow(); row < args.rows; row += GridRowStep()) {
     const Pack x = LoadPack(static_cast<const T*>(args.x) + row * args.x_stride + col);
     const Pack delta = LoadPack(static_cast<const T*>(args.delta) + int64_t{row} * args.dim + col);
     Pack amounts[kMaxLerps] = {};
@@ -63,9 +63,9 @@ void LerpCuda(const LerpArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.count >= 1 && args.count <= kMaxLerps);
   SLUICE_CHECK(args.count == 1 || (args.mix_step % kPack == 0 && args.y_step % kPack == 0));
   if (args.rows == 0) return;
-  const dim3 grid((args.dim / kPack + kThreads - 1) / kThreads, min(args.rows, 65535));
+  const RowGrid grid = GridOfRows(args.rows, args.dim / kPack);
   DispatchDType(args.dtype, [&](auto zero) {
-    LerpKernel<decltype(zero)><<<grid, kThreads, 0, stream>>>(args);
+    LerpKernel<decltype(zero)><<<grid.blocks, grid.threads, 0, stream>>>(args);
   });
   SLUICE_CUDA_CHECK(cudaGetLastError());
 }

@@ -1,7 +1,5 @@
 #include "kernels/short_conv.h"
 
-#include <algorithm>
-
 #include "kernels/activation.cuh"
 #include "kernels/check.h"
 #include "kernels/cuda_check.h"
@@ -45,17 +43,18 @@ __device__ void UpdateWindow(const Inputs<T>& inputs, int32_t length) {
   }
 }
 
-// Grid: (channel pairs / kThreads, sequences, slices of time). A thread owns two neighbouring
-// channels of one sequence and walks tiles of kTileRows rows, `slices` tiles apart; taps before the
-// width are zero. Every output is one sum in the order bias, oldest, ..., newest. Bound by memory.
+// Grid: (slices of sequences, channel pairs / kThreads). A thread owns two neighbouring channels of
+// one sequence and walks its slice's tiles of kTileRows rows; taps before the width are zero. Every
+// output is one sum in the order bias, oldest, ..., newest. Bound by memory.
 template <typename T, Activation kAct>
 __global__ __launch_bounds__(kThreads) void ShortConvKernel(
-    const __grid_constant__ ShortConvArgs args) {
-  const int32_t channel = 2 * (blockIdx.x * kThreads + threadIdx.x);
+    const __grid_constant__ ShortConvArgs args, int32_t slices) {
+  const int32_t channel = 2 * (blockIdx.y * kThreads + threadIdx.x);
   if (channel >= args.channels) return;
-  const Segment segment = SequenceSegment(args, blockIdx.y);
+  const SequenceSlice slice = SliceOfBlock(args, blockIdx.x, slices);
+  const Segment& segment = slice.segment;
   const int32_t tiles = (segment.length + kTileRows - 1) / kTileRows;
-  if (blockIdx.z >= tiles) return;
+  if (slice.first_tile >= tiles) return;
   const Inputs<T> inputs{static_cast<const T*>(args.x) + segment.row * args.x_stride + channel,
                          args.x_stride, args.windows + segment.slot * args.slot_stride + channel,
                          args.channels, args.width};
@@ -71,7 +70,7 @@ __global__ __launch_bounds__(kThreads) void ShortConvKernel(
   const float2 bias =
       args.bias == nullptr ? make_float2(0.0F, 0.0F) : LoadPair(args.bias + channel);
 
-  for (int32_t tile = blockIdx.z; tile < tiles; tile += gridDim.z) {
+  for (int32_t tile = slice.first_tile; tile < tiles; tile += slice.tile_step) {
     const int32_t begin = tile * kTileRows;
     const int32_t end = min(begin + kTileRows, segment.length);
     float2 seen[kMaxWidth - 1 + kBatchRows];
@@ -109,18 +108,16 @@ void ShortConvCuda(const ShortConvArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.act == Activation::kSilu || args.act == Activation::kNone);
   SLUICE_CHECK(args.x_stride % 8 == 0 && args.slot_stride % 2 == 0 && args.x != args.y);
   SLUICE_CHECK(IsAligned16(args.x) && IsAligned16(args.y) && IsAligned16(args.windows));
-  const int32_t sequences = args.decode_rows + args.segment_count;
-  SLUICE_CHECK(sequences <= 65535);
-  if (sequences == 0) return;
-  // A segment has at most the rows that are not decode rows.
-  const int32_t tiles = (args.rows - args.decode_rows + kTileRows - 1) / kTileRows;
-  const dim3 grid((args.channels / 2 + kThreads - 1) / kThreads, sequences,
-                  std::clamp(tiles, 1, kMaxSlices));
+  if (args.decode_rows + args.segment_count == 0) return;
+  const SequenceBlocks blocks = BlocksOfSequences(args, kTileRows, kMaxSlices);
+  const dim3 grid(blocks.count, (args.channels / 2 + kThreads - 1) / kThreads);
   DispatchDType(args.dtype, [&](auto zero) {
     if (args.act == Activation::kSilu) {
-      ShortConvKernel<decltype(zero), Activation::kSilu><<<grid, kThreads, 0, stream>>>(args);
+      ShortConvKernel<decltype(zero), Activation::kSilu>
+          <<<grid, kThreads, 0, stream>>>(args, blocks.slices);
     } else {
-      ShortConvKernel<decltype(zero), Activation::kNone><<<grid, kThreads, 0, stream>>>(args);
+      ShortConvKernel<decltype(zero), Activation::kNone>
+          <<<grid, kThreads, 0, stream>>>(args, blocks.slices);
     }
   });
   SLUICE_CUDA_CHECK(cudaGetLastError());

@@ -1,7 +1,5 @@
 #include "kernels/token_shift.h"
 
-#include <algorithm>
-
 #include "kernels/check.h"
 #include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
@@ -15,20 +13,21 @@ constexpr int kThreads = 128;
 constexpr int kTileRows = 16;  // of one walk through time
 constexpr int32_t kMaxSlices = 128;
 
-// Grid: (packs of channels / kThreads, sequences, slices of time). A thread owns 8 neighbouring
-// channels of one sequence and walks tiles of kTileRows rows, `slices` tiles apart. The thread that
-// reads the slot, that of the first tile, alone writes it. Bound by memory.
+// Grid: (slices of sequences, packs of channels / kThreads). A thread owns 8 neighbouring channels
+// of one sequence and walks its slice's tiles of kTileRows rows. The thread that reads the slot,
+// that of the first tile, alone writes it. Bound by memory.
 template <typename T>
 __global__ __launch_bounds__(kThreads) void TokenShiftKernel(
-    const __grid_constant__ TokenShiftArgs args) {
-  const int32_t channel = (blockIdx.x * kThreads + threadIdx.x) * kPack;
+    const __grid_constant__ TokenShiftArgs args, int32_t slices) {
+  const int32_t channel = (blockIdx.y * kThreads + threadIdx.x) * kPack;
   if (channel >= args.dim) return;
-  const Segment segment = SequenceSegment(args, blockIdx.y);
+  const SequenceSlice slice = SliceOfBlock(args, blockIdx.x, slices);
+  const Segment& segment = slice.segment;
   const int32_t tiles = (segment.length + kTileRows - 1) / kTileRows;
   const T* const x = static_cast<const T*>(args.x) + segment.row * args.x_stride + channel;
   T* const delta = static_cast<T*>(args.delta) + int64_t{segment.row} * args.dim + channel;
   float* const last = args.last + segment.slot * args.slot_stride + channel;
-  for (int32_t tile = blockIdx.z; tile < tiles; tile += gridDim.z) {
+  for (int32_t tile = slice.first_tile; tile < tiles; tile += slice.tile_step) {
     const int32_t begin = tile * kTileRows;
     const int32_t end = min(begin + kTileRows, segment.length);
     Pack before = tile == 0 ? LoadPack(last) : LoadPack(x + (begin - 1) * args.x_stride);
@@ -52,15 +51,11 @@ void TokenShiftCuda(const TokenShiftArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.x_stride >= args.dim && args.x_stride % kPack == 0);
   SLUICE_CHECK(args.slot_stride >= args.dim && args.slot_stride % 4 == 0 && args.x != args.delta);
   SLUICE_CHECK(IsAligned16(args.x) && IsAligned16(args.delta) && IsAligned16(args.last));
-  const int32_t sequences = args.decode_rows + args.segment_count;
-  SLUICE_CHECK(sequences <= 65535);
-  if (sequences == 0) return;
-  // A segment has at most the rows that are not decode rows.
-  const int32_t tiles = (args.rows - args.decode_rows + kTileRows - 1) / kTileRows;
-  const dim3 grid((args.dim / kPack + kThreads - 1) / kThreads, sequences,
-                  std::clamp(tiles, 1, kMaxSlices));
+  if (args.decode_rows + args.segment_count == 0) return;
+  const SequenceBlocks blocks = BlocksOfSequences(args, kTileRows, kMaxSlices);
+  const dim3 grid(blocks.count, (args.dim / kPack + kThreads - 1) / kThreads);
   DispatchDType(args.dtype, [&](auto zero) {
-    TokenShiftKernel<decltype(zero)><<<grid, kThreads, 0, stream>>>(args);
+    TokenShiftKernel<decltype(zero)><<<grid, kThreads, 0, stream>>>(args, blocks.slices);
   });
   SLUICE_CUDA_CHECK(cudaGetLastError());
 }

@@ -156,6 +156,7 @@ TEST_P(ShortConvTest, AgreesWithTheOracle) {
       {1032, 4, 16, false, 2, {3, 1, 2}},
       {512, 5, 0, true, 64, {}},
       {16, 4, 0, false, 16, {1, 1, 200, 1, 4, 3, 5}},
+      {8, 4, 0, false, 3, {2100, 5, 1, 90}},
   };
   uint64_t seed = 600;
   for (const Shape& shape : shapes) {
