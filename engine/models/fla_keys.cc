@@ -1,6 +1,5 @@
 #include "engine/models/fla_keys.h"
 
-#include <array>
 #include <cmath>
 #include <string>
 
@@ -17,22 +16,6 @@ constexpr std::string_view kIgnoredKeys[] = {
     "fuse_linear_cross_entropy",
     "use_l2warp",
 };
-
-struct NamedActivation {
-  const char* name;
-  Activation activation;
-};
-
-// The names of ACT2FN in fla/modules/activations that a kernel has.
-constexpr std::array<NamedActivation, 7> kActivations = {{
-    {"relu", Activation::kRelu},
-    {"sigmoid", Activation::kSigmoid},
-    {"silu", Activation::kSilu},
-    {"swish", Activation::kSilu},
-    {"sqrelu", Activation::kSquareRelu},
-    {"gelu", Activation::kGelu},
-    {"logsigmoid", Activation::kLogSigmoid},
-}};
 
 // fla's formula: two thirds of hidden_ratio * hidden_size, rounded up to a multiple of 256; all of
 // it, to a multiple of 32, where the MLP has no gate.
@@ -126,16 +109,6 @@ FlaShortConv ReadFlaShortConv(JsonReader& reader) {
     reader.Refuse("share_conv_kernel", "one convolution for q, k and v is not supported");
   }
   return conv;
-}
-
-Activation ReadFlaActivation(JsonReader& reader, const char* key) {
-  if (!reader.Has(key)) return Activation::kNone;
-  const std::string name = reader.String(key, "");
-  for (const NamedActivation& known : kActivations) {
-    if (name == known.name) return known.activation;
-  }
-  reader.Refuse(key, "it must be null, relu, sigmoid, silu, swish, sqrelu, gelu or logsigmoid");
-  return Activation::kNone;
 }
 
 bool ReadFlaAffine(JsonReader& reader, bool fallback) {

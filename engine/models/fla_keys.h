@@ -2,7 +2,7 @@
 //
 // Every function keeps its first error in the reader and gives values within limits all the same.
 //
-// Source: fla/models/*/configuration_*.py, fla/modules/mlp.py, fla/modules/activations.py (0.6.0).
+// Source: fla/models/*/configuration_*.py, fla/modules/mlp.py (0.6.0).
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,6 @@
 
 #include "absl/types/span.h"
 #include "engine/json.h"
-#include "kernels/activation.h"
 
 namespace sluice {
 
@@ -63,10 +62,6 @@ struct FlaShortConv {
 };
 // use_short_conv, conv_size and share_conv_kernel.
 FlaShortConv ReadFlaShortConv(JsonReader& reader);
-
-// One of the names of fla's ACT2FN: relu, sigmoid, silu, swish, sqrelu, gelu, logsigmoid; kNone for
-// an absent or null key.
-Activation ReadFlaActivation(JsonReader& reader, const char* key);
 
 // elementwise_affine, of which fla takes null as false.
 bool ReadFlaAffine(JsonReader& reader, bool fallback = true);

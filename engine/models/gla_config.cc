@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "engine/models/activation_names.h"
 #include "engine/models/fla_keys.h"
 #include "engine/status_macros.h"
 
@@ -26,7 +27,7 @@ absl::StatusOr<GlaConfig> ReadGlaConfig(JsonReader& reader) {
   config.trunk = ReadFlaTrunk(reader, kDefaults);
   config.heads = ReadFlaHeads(reader, config.trunk.hidden_size, kDefaults);
   config.conv = ReadFlaShortConv(reader);
-  config.feature_map = ReadFlaActivation(reader, "feature_map");
+  config.feature_map = ReadActivation(reader, "feature_map", ActivationNames::kFla);
   config.use_output_gate = reader.Bool("use_output_gate", true);
   config.gate_norm = ReadFlaGateNormName(reader, config.use_output_gate);
   config.elementwise_affine = ReadFlaAffine(reader);

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "engine/models/activation_names.h"
 #include "engine/status_macros.h"
 
 namespace sluice {
@@ -31,7 +32,9 @@ void RefuseOtherFunctions(JsonReader& reader) {
 }
 
 Activation ReadHiddenAct(JsonReader& reader) {
-  if (reader.Has("hidden_act")) return ReadFlaActivation(reader, "hidden_act");
+  if (reader.Has("hidden_act")) {
+    return ReadActivation(reader, "hidden_act", ActivationNames::kFla);
+  }
   if (reader.IsNull("hidden_act")) reader.Refuse("hidden_act", "the channel mix needs one");
   return Activation::kSquareRelu;
 }
