@@ -20,8 +20,8 @@ constexpr size_t kMaxQuotedBytes = 120;
 // Looks at a text before a tree is built from it.
 class JsonGuard : public nlohmann::json_sax<nlohmann::json> {
  public:
-  JsonGuard(const std::string& source, const JsonLimits& limits)
-      : source_(source), limits_(limits) {}
+  JsonGuard(std::string_view text, const std::string& source, const JsonLimits& limits)
+      : text_(text), source_(source), limits_(limits) {}
 
   const absl::Status& status() const { return status_; }
 
@@ -40,16 +40,31 @@ class JsonGuard : public nlohmann::json_sax<nlohmann::json> {
   bool end_array() override { return Leave(); }
 
   bool key(string_t& name) override {
+    last_key_ = name;
     if (keys_.back().insert(name).second) return true;
     return Fail(absl::StrCat("has the key ", Quoted(name), " twice in one object"));
   }
 
   bool parse_error(size_t position, const std::string& /*last_token*/,
                    const nlohmann::json::exception& /*error*/) override {
-    return Fail(absl::StrCat("is not valid JSON at byte ", position));
+    return Fail(absl::StrCat("is not valid JSON at byte ", position, WhatIsThere(position)));
   }
 
  private:
+  // Of words that Python writes as numbers, though JSON has none of them; `position` is behind the
+  // first letter.
+  std::string WhatIsThere(size_t position) const {
+    if (position < 1 || position > text_.size()) return "";
+    for (const std::string_view word : {"NaN", "Infinity"}) {
+      if (text_.substr(position - 1, word.size()) != word) continue;
+      const bool negative = position > 1 && text_[position - 2] == '-';
+      return absl::StrCat(
+          ": JSON has no ", negative ? "-" : "", std::string(word),
+          last_key_.empty() ? "" : absl::StrCat(", the value of ", Quoted(last_key_)));
+    }
+    return "";
+  }
+
   bool Fail(const std::string& what) {
     status_ = absl::InvalidArgumentError(absl::StrCat(source_, " ", what));
     return false;
@@ -73,14 +88,20 @@ class JsonGuard : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
 
+  const std::string_view text_;
   const std::string& source_;
   JsonLimits limits_;
   int64_t values_ = 0;
   std::vector<std::unordered_set<std::string>> keys_;  // one set a level, arrays included
+  std::string last_key_;
   absl::Status status_;
 };
 
 std::string Printed(const nlohmann::json& value) {
+  // As it was before TagInfinities.
+  if (value.is_object() && value.size() == 1 && value.contains("__float__")) {
+    return Printed(value["__float__"]);
+  }
   std::string text =
       value.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
   if (text.size() <= kMaxQuotedBytes) return text;
@@ -91,7 +112,7 @@ std::string Printed(const nlohmann::json& value) {
 
 absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, const std::string& source,
                                          const JsonLimits& limits) {
-  JsonGuard guard(source, limits);
+  JsonGuard guard(text, source, limits);
   if (!nlohmann::json::sax_parse(text, &guard)) return guard.status();
   return nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
 }
@@ -106,7 +127,7 @@ std::string TagInfinities(std::string_view text) {
       length = 2;
     } else if (text[i] == '"') {
       quoted = !quoted;
-    } else if (!quoted && text.substr(i, kWord.size()) == kWord) {
+    } else if (!quoted && text.substr(i, kWord.size()) == kWord && (i == 0 || text[i - 1] != '-')) {
       tagged += R"({"__float__":"Infinity"})";
       i += kWord.size();
       continue;

@@ -22,13 +22,13 @@ struct JsonLimits {
 };
 
 // Parses the whole of `text`. `source` names it in messages. InvalidArgument when it is not JSON
-// (invalid UTF-8 included), when a limit is passed, or when an object has a key twice, since
-// readers differ in which of the two they take.
+// (invalid UTF-8 included; the bare words NaN and Infinity are named), when a limit is passed, or
+// when an object has a key twice, since readers differ in which of the two they take.
 absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, const std::string& source,
                                          const JsonLimits& limits = {});
 
 // Python writes an infinite number as the bare word Infinity, which is no JSON. Gives the text with
-// {"__float__": "Infinity"} in its place, as newer configurations have it.
+// {"__float__": "Infinity"} in its place, as newer configurations have it; a negative one stays.
 std::string TagInfinities(std::string_view text);
 
 // The bytes of a regular file of at most `max_bytes`. NotFound when there is none, InvalidArgument

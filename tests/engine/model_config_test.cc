@@ -312,6 +312,21 @@ TEST(GenerationDefaults, RefusesEachBadValue) {
   }
 }
 
+TEST(ParseModelConfig, NamesNumbersThatJsonHasNot) {
+  const auto refusal = [](const std::string& config, std::optional<std::string> generation) {
+    return Message(ParseModelConfig(config, generation).status());
+  };
+  EXPECT_THAT(refusal(Config(R"("norm_eps":NaN)"), std::nullopt),
+              AllOf(HasSubstr("config.json"), HasSubstr("norm_eps"), HasSubstr("JSON has no NaN")));
+  EXPECT_THAT(refusal(Config(R"("clamp_min":-Infinity)"), std::nullopt),
+              AllOf(HasSubstr("clamp_min"), HasSubstr("JSON has no -Infinity")));
+  EXPECT_THAT(refusal(Config(), R"({"temperature":Infinity})"),
+              AllOf(HasSubstr("generation_config.json"), HasSubstr("JSON has no Infinity")));
+  // One family has keys that may be infinite, so that the word is read, but not everywhere.
+  EXPECT_THAT(refusal(Config(R"("norm_eps":Infinity)"), std::nullopt),
+              HasSubstr(R"(config.json: norm_eps is "Infinity"; it must be a number)"));
+}
+
 TEST(ReadModelConfig, ReadsADirectory) {
   const ScratchDirectory scratch;
   scratch.Write("config.json", kGla13B);
