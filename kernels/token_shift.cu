@@ -13,6 +13,45 @@ constexpr int kThreads = 128;
 constexpr int kTileRows = 16;  // of one walk through time
 constexpr int32_t kMaxSlices = 128;
 
+// What a thread does of each of its tokens: 8 neighbouring channels of all results.
+template <typename T>
+struct Results {
+  T* delta;  // of the sequence's first token; or null
+  T* mixed;
+  int64_t mix_step;
+  Pack mu[kMaxTokenMixes];
+
+  __device__ void Store(const TokenShiftArgs& args, int64_t t, const Pack& before,
+                        const Pack& now) const {
+    Pack delta_pack;
+#pragma unroll
+    for (int c = 0; c < kPack; ++c) delta_pack.v[c] = before.v[c] - now.v[c];
+    if (delta != nullptr) StorePack(delta + t * args.dim, delta_pack);
+#pragma unroll
+    for (int i = 0; i < kMaxTokenMixes; ++i) {
+      if (i >= args.mixes) break;
+      Pack mix;
+#pragma unroll
+      for (int c = 0; c < kPack; ++c) mix.v[c] = fmaf(delta_pack.v[c], mu[i].v[c], now.v[c]);
+      StorePack(mixed + i * mix_step + t * args.dim, mix);
+    }
+  }
+};
+
+template <typename T>
+__device__ Results<T> ResultsAt(const TokenShiftArgs& args, int32_t row, int32_t channel) {
+  const int64_t at = int64_t{row} * args.dim + channel;
+  Results<T> results = {};
+  if (args.delta != nullptr) results.delta = static_cast<T*>(args.delta) + at;
+  if (args.mixes > 0) results.mixed = static_cast<T*>(args.mixed) + at;
+  results.mix_step = int64_t{args.rows} * args.dim;
+#pragma unroll
+  for (int i = 0; i < kMaxTokenMixes; ++i) {
+    if (i < args.mixes) results.mu[i] = LoadPack(args.mu + i * args.dim + channel);
+  }
+  return results;
+}
+
 // Grid: (slices of sequences, packs of channels / kThreads). A thread owns 8 neighbouring channels
 // of one sequence and walks its slice's tiles of kTileRows rows. The thread that reads the slot,
 // that of the first tile, alone writes it. Bound by memory.
@@ -25,7 +64,7 @@ __global__ __launch_bounds__(kThreads) void TokenShiftKernel(
   const Segment& segment = slice.segment;
   const int32_t tiles = (segment.length + kTileRows - 1) / kTileRows;
   const T* const x = static_cast<const T*>(args.x) + segment.row * args.x_stride + channel;
-  T* const delta = static_cast<T*>(args.delta) + int64_t{segment.row} * args.dim + channel;
+  const Results<T> results = ResultsAt<T>(args, segment.row, channel);
   float* const last = args.last + segment.slot * args.slot_stride + channel;
   for (int32_t tile = slice.first_tile; tile < tiles; tile += slice.tile_step) {
     const int32_t begin = tile * kTileRows;
@@ -34,9 +73,7 @@ __global__ __launch_bounds__(kThreads) void TokenShiftKernel(
 #pragma unroll 4
     for (int32_t t = begin; t < end; ++t) {
       const Pack now = LoadPack(x + t * args.x_stride);
-#pragma unroll
-      for (int i = 0; i < kPack; ++i) before.v[i] -= now.v[i];
-      StorePack(delta + int64_t{t} * args.dim, before);
+      results.Store(args, t, before, now);
       before = now;
     }
     if (tile == 0) StorePack(last, LoadPack(x + (segment.length - 1) * args.x_stride));
@@ -46,11 +83,10 @@ __global__ __launch_bounds__(kThreads) void TokenShiftKernel(
 }  // namespace
 
 void TokenShiftCuda(const TokenShiftArgs& args, cudaStream_t stream) {
-  SLUICE_CHECK(args.dim > 0 && args.dim % kPack == 0);
-  SLUICE_CHECK(args.decode_rows >= 0 && args.segment_count >= 0 && args.rows >= args.decode_rows);
-  SLUICE_CHECK(args.x_stride >= args.dim && args.x_stride % kPack == 0);
-  SLUICE_CHECK(args.slot_stride >= args.dim && args.slot_stride % 4 == 0 && args.x != args.delta);
+  CheckTokenShift(args);
+  SLUICE_CHECK(args.x_stride % kPack == 0 && args.slot_stride % 4 == 0);
   SLUICE_CHECK(IsAligned16(args.x) && IsAligned16(args.delta) && IsAligned16(args.last));
+  SLUICE_CHECK(IsAligned16(args.mu) && IsAligned16(args.mixed));
   if (args.decode_rows + args.segment_count == 0) return;
   const SequenceBlocks blocks = BlocksOfSequences(args, kTileRows, kMaxSlices);
   const dim3 grid(blocks.count, (args.dim / kPack + kThreads - 1) / kThreads);

@@ -7,8 +7,8 @@ namespace sluice {
 TokenMix::TokenMix(int32_t hidden_size, std::string name, StateLayout* state)
     : hidden_size_(hidden_size), offset_(state->Add(std::move(name), hidden_size)) {}
 
-void TokenMix::Shift(const Compute& compute, const SublayerContext& context,
-                     std::byte* delta) const {
+void TokenMix::Shift(const Compute& compute, const SublayerContext& context, const float* mu,
+                     int32_t count, std::byte* mixed, std::byte* delta) const {
   const BatchView& batch = context.batch;
   compute.device->TokenShift({.dtype = compute.act,
                               .dim = hidden_size_,
@@ -21,11 +21,14 @@ void TokenMix::Shift(const Compute& compute, const SublayerContext& context,
                               .x_stride = hidden_size_,
                               .last = context.states + offset_,
                               .slot_stride = context.slot_stride,
-                              .delta = delta});
+                              .delta = delta,
+                              .mixes = count,
+                              .mu = mu,
+                              .mixed = mixed});
 }
 
 void TokenMix::Mix(const Compute& compute, const SublayerContext& context, const std::byte* delta,
-                   const Amounts& amounts, std::byte* mixed) const {
+                   const float* mu, int32_t count, std::byte* mixed) const {
   const int64_t step = int64_t{context.batch.rows} * hidden_size_;
   compute.device->Lerp({.dtype = compute.act,
                         .rows = context.batch.rows,
@@ -33,12 +36,12 @@ void TokenMix::Mix(const Compute& compute, const SublayerContext& context, const
                         .x = context.normed,
                         .x_stride = hidden_size_,
                         .delta = delta,
-                        .mu = amounts.mu,
-                        .mix = amounts.adds_mixed ? mixed : nullptr,
+                        .mu = mu,
+                        .mix = mixed,
                         .mix_stride = hidden_size_,
                         .y = mixed,
                         .y_stride = hidden_size_,
-                        .count = amounts.count,
+                        .count = count,
                         .mix_step = step,
                         .y_step = step});
 }

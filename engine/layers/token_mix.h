@@ -20,18 +20,13 @@ class TokenMix {
   // Adds the last token to the layer's state, by that name.
   TokenMix(int32_t hidden_size, std::string name, StateLayout* state);
 
-  // delta [rows, D] of context.normed. The state moves on: once a step.
-  void Shift(const Compute& compute, const SublayerContext& context, std::byte* delta) const;
-
-  // `count` mixes at once: mu float32 [count, D]; mixed [count, rows, D], which with `adds_mixed`
-  // holds m before, else m is zero.
-  struct Amounts {
-    const float* mu;
-    int32_t count;
-    bool adds_mixed = false;
-  };
+  // `count` mixes without m: mu float32 [count, D], mixed [count, rows, D]; and d [rows, D], unless
+  // `delta` is null. The state moves on: once a step.
+  void Shift(const Compute& compute, const SublayerContext& context, const float* mu, int32_t count,
+             std::byte* mixed, std::byte* delta) const;
+  // `count` more: mixed [count, rows, D] holds m before.
   void Mix(const Compute& compute, const SublayerContext& context, const std::byte* delta,
-           const Amounts& amounts, std::byte* mixed) const;
+           const float* mu, int32_t count, std::byte* mixed) const;
 
  private:
   int32_t hidden_size_;

@@ -176,9 +176,8 @@ void Rwkv6TimeMix::MixTokens(const Rwkv6Layer& layer, const SublayerContext& con
   const int32_t rows = context.batch.rows;
   const int64_t hidden = config_.trunk.hidden_size;
   const int64_t columns = layer.low_rank.columns();
-  token_mix_.Shift(compute_, context, scratch.delta);
-  token_mix_.Mix(compute_, context, scratch.delta,
-                 {.mu = layer.low_rank_mu.as<float>(), .count = 1}, scratch.mixed);
+  token_mix_.Shift(compute_, context, layer.low_rank_mu.as<float>(), 1, scratch.mixed,
+                   scratch.delta);
   layer.low_rank.Forward(compute_, rows, scratch.mixed, hidden, scratch.low_rank, columns);
   compute_.device->Activate({.dtype = compute_.act,
                              .act = Activation::kTanh,
@@ -188,8 +187,7 @@ void Rwkv6TimeMix::MixTokens(const Rwkv6Layer& layer, const SublayerContext& con
                              .stride = columns});
   layer.mixes.Forward(compute_, rows, {scratch.low_rank, columns, BlockColumns()},
                       {scratch.mixed, hidden, rows * hidden});
-  token_mix_.Mix(compute_, context, scratch.delta,
-                 {.mu = layer.mix_bias.as<float>(), .count = kMixes, .adds_mixed = true},
+  token_mix_.Mix(compute_, context, scratch.delta, layer.mix_bias.as<float>(), kMixes,
                  scratch.mixed);
 }
 

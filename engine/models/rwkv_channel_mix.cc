@@ -18,7 +18,6 @@ RwkvChannelMix::Scratch RwkvChannelMix::LayOut(ScratchArena& arena, int32_t rows
                                                int32_t /*chunks*/) const {
   const int64_t column = rows * DTypeBytes(compute_.act);
   Scratch scratch;
-  scratch.delta = arena.Take(column * hidden_size_);
   scratch.mixed = arena.Take(2 * column * hidden_size_);
   scratch.key = arena.Take(column * intermediate_size_);
   scratch.value = arena.Take(column * hidden_size_);
@@ -45,9 +44,8 @@ absl::Status RwkvChannelMix::Load(WeightLoader* loader, const std::string& prefi
 void RwkvChannelMix::Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) {
   const BatchView& batch = context.batch;
   const Layer& weights = layers_[layer];
-  token_mix_.Shift(compute_, context, scratch.delta);
-  token_mix_.Mix(compute_, context, scratch.delta, {.mu = weights.mu.as<float>(), .count = 2},
-                 scratch.mixed);
+  token_mix_.Shift(compute_, context, weights.mu.as<float>(), 2, scratch.mixed,
+                   /*delta=*/nullptr);
   weights.key.Forward(compute_, batch.rows, scratch.mixed, hidden_size_, scratch.key,
                       intermediate_size_);
   compute_.device->Activate({.dtype = compute_.act,

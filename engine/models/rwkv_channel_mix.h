@@ -23,7 +23,6 @@
 namespace sluice {
 
 struct RwkvChannelMixScratch {
-  std::byte* delta;       // [rows, D]
   std::byte* mixed;       // [2, rows, D]: of the key, of the receptance
   std::byte* key;         // [rows, I]
   std::byte* value;       // [rows, D]

@@ -385,7 +385,9 @@ void TimeRotary(KernelTimer& timer, int32_t rows, int32_t heads, int32_t dim) {
              });
 }
 
-void TimeTokenShift(KernelTimer& timer, int32_t dim, int32_t decode_rows, int32_t length) {
+// Without mixes the difference, else these alone.
+void TimeTokenShift(KernelTimer& timer, int32_t dim, int32_t decode_rows, int32_t length,
+                    int32_t mixes) {
   const bool has_segment = length > 0;
   const PackedRows packed = PackRuns(
       has_segment ? std::vector<TokenRun>{{length, 0, decode_rows}} : std::vector<TokenRun>(),
@@ -396,21 +398,27 @@ void TimeTokenShift(KernelTimer& timer, int32_t dim, int32_t decode_rows, int32_
                          .segment_count = has_segment ? 1 : 0,
                          .rows = packed.rows,
                          .x_stride = dim,
-                         .slot_stride = dim};
+                         .slot_stride = dim,
+                         .mixes = mixes};
   const Rotation rotation(timer.device(), TokenShiftBytes(args));
   const Ring slots = rotation.Same(Counting(decode_rows));
   const Ring segments = rotation.Same(packed.segments);
   const Ring x = rotation.Numbers(int64_t{packed.rows} * dim, args.dtype);
   const Ring last = rotation.Numbers(int64_t{decode_rows + 1} * dim, DType::kFloat32);
-  const Ring delta = rotation.Empty(int64_t{packed.rows} * dim * DTypeBytes(args.dtype));
-  timer.Time({"token_shift", Format("B=%lld T=%lld D=%lld", decode_rows, length, dim),
-              TokenShiftBytes(args)},
+  const Ring mu = rotation.Numbers(int64_t{kMaxTokenMixes} * dim, DType::kFloat32);
+  const int64_t results = std::max(mixes, 1);
+  const Ring y = rotation.Empty(results * packed.rows * dim * DTypeBytes(args.dtype));
+  args.delta = mixes == 0 ? y[0] : nullptr;
+  timer.Time({mixes == 0 ? "token_shift" : Format("token_shift %lld mixes", mixes),
+              Format("B=%lld T=%lld D=%lld", decode_rows, length, dim), TokenShiftBytes(args)},
              [&](int64_t call) {
                args.slots = slots.at<int32_t>(call);
                args.segments = segments.at<Segment>(call);
                args.x = x[call];
                args.last = last.at<float>(call);
-               args.delta = delta[call];
+               args.delta = mixes == 0 ? y[call] : nullptr;
+               args.mu = mu.at<float>(call);
+               args.mixed = y[call];
                timer.device().TokenShift(args);
              });
 }
@@ -720,8 +728,10 @@ void TimeMixer(KernelTimer& timer, const ModelShape& m) {
   if (timer.Wants("activation")) TimeActivate(timer, 2048, m.heads * m.key_dim);
   if (timer.Wants("short_conv")) TimeShortConv(timer, m.heads * m.value_dim, 64, 0);
   if (timer.Wants("short_conv")) TimeShortConv(timer, m.heads * m.value_dim, 0, 2048);
-  if (timer.Wants("token_shift")) TimeTokenShift(timer, m.model_dim, 64, 0);
-  if (timer.Wants("token_shift")) TimeTokenShift(timer, m.model_dim, 0, 2048);
+  for (const int32_t mixes : {0, 2}) {
+    if (timer.Wants("token_shift")) TimeTokenShift(timer, m.model_dim, 64, 0, mixes);
+    if (timer.Wants("token_shift")) TimeTokenShift(timer, m.model_dim, 0, 2048, mixes);
+  }
   for (const int32_t rows : {64, 2048}) {
     if (timer.Wants("lerp")) TimeLerp(timer, rows, m.model_dim, 1);
     if (timer.Wants("lerp")) TimeLerp(timer, rows, m.model_dim, 5);

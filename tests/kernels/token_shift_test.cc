@@ -27,11 +27,14 @@ struct Problem {
   std::vector<TokenRun> runs;  // the prefill segments
   std::vector<float> x;        // [rows, dim]
   std::vector<float> last;     // [slot count, dim]
+  std::vector<float> mu;       // [mixes, dim]
+  bool wants_delta = true;
 };
 
 struct Result {
   std::vector<float> delta;
   std::vector<float> last;
+  std::vector<float> mixed;  // [mixes, rows, dim]
 };
 
 Result Shifted(Device& device, const Problem& p) {
@@ -42,7 +45,11 @@ Result Shifted(Device& device, const Problem& p) {
   const Input x(device, Spread(p.x, p.dim, p.dim + p.padding), p.dtype);
   const int64_t slot_stride = p.dim + 20;
   const Output last(device, Spread(p.last, p.dim, slot_stride));
-  const Output delta(device, static_cast<int64_t>(p.x.size()) * DTypeBytes(p.dtype));
+  const int64_t bytes = static_cast<int64_t>(p.x.size()) * DTypeBytes(p.dtype);
+  const auto mixes = static_cast<int32_t>(static_cast<int64_t>(p.mu.size()) / p.dim);
+  const Output delta(device, bytes);
+  const Input mu(device, p.mu);
+  const Output mixed(device, mixes * bytes);
   device.TokenShift({.dtype = p.dtype,
                      .dim = static_cast<int32_t>(p.dim),
                      .decode_rows = decode_rows,
@@ -54,10 +61,13 @@ Result Shifted(Device& device, const Problem& p) {
                      .x_stride = p.dim + p.padding,
                      .last = last.as<float>(),
                      .slot_stride = slot_stride,
-                     .delta = delta.data()});
+                     .delta = p.wants_delta ? delta.data() : nullptr,
+                     .mixes = mixes,
+                     .mu = mu.as<float>(),
+                     .mixed = mixed.data()});
   const std::vector<float> written = last.Read<float>();
   EXPECT_TRUE(AllPoison(Columns(written, p.dim, 20, slot_stride))) << "written between slots";
-  return {delta.Read(p.dtype), Columns(written, 0, p.dim, slot_stride)};
+  return {delta.Read(p.dtype), Columns(written, 0, p.dim, slot_stride), mixed.Read(p.dtype)};
 }
 
 // Row ranges of the problem's sequences, decode rows first.
@@ -83,6 +93,21 @@ void ExpectAgrees(Device& device, const Problem& p) {
       Near(got.delta, delta, p.dtype == DType::kFloat32 ? kFloat32Tolerance : kBFloat16Tolerance));
   // Slots hold tokens as they were; those that are not in the batch stay.
   EXPECT_TRUE(SameBits(got.last, last));
+}
+
+std::vector<double> WantedMixes(const Problem& p) {
+  std::vector<double> want;
+  for (size_t mix = 0; mix < p.mu.size(); mix += p.dim) {
+    size_t at = 0;
+    for (const TokenRun& sequence : Sequences(p)) {
+      const size_t size = sequence.length * p.dim;
+      const ref::TokenShiftResult result = ref::TokenShift(
+          Part(p.x, at, size), Part(p.last, sequence.slot * p.dim, p.dim), Part(p.mu, mix, p.dim));
+      want.insert(want.end(), result.mixed.begin(), result.mixed.end());
+      at += size;
+    }
+  }
+  return want;
 }
 
 struct Shape {
@@ -114,9 +139,10 @@ INSTANTIATE_TEST_SUITE_P(Devices, TokenShiftTest, testing::ValuesIn(DevicesUnder
                          DeviceName);
 
 TEST(TokenShiftRef, ShiftsByHand) {
-  const ref::TokenShiftResult result = ref::TokenShift({1, 2, 10, 20}, {5, 7});
+  const ref::TokenShiftResult result = ref::TokenShift({1, 2, 10, 20}, {5, 7}, {0.5, 1});
   EXPECT_EQ(result.delta, std::vector<double>({4, 5, -9, -18}));
   EXPECT_EQ(result.last, std::vector<float>({10, 20}));
+  EXPECT_EQ(result.mixed, std::vector<double>({3, 7, 5.5, 2}));
 }
 
 TEST_P(TokenShiftTest, AgreesWithTheOracle) {
@@ -130,6 +156,27 @@ TEST_P(TokenShiftTest, AgreesWithTheOracle) {
     for (const DType dtype : ActivationTypes()) {
       SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " dim " << shape.dim);
       ExpectAgrees(device(), Make(shape, dtype, ++seed));
+    }
+  }
+}
+
+// Each of the results with and without the others.
+TEST_P(TokenShiftTest, MixesEachTokenWithTheOneBefore) {
+  for (const DType dtype : ActivationTypes()) {
+    for (const int64_t mixes : {1, 2, kMaxTokenMixes}) {
+      SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " " << mixes << " mixes");
+      Problem p = Make({264, 8, 3, {1, 40, 17}}, dtype, 710 + mixes);
+      const Result without = Shifted(device(), p);
+      p.mu = Random(715).Uniforms(mixes * p.dim, 0, 1);
+      const Result with = Shifted(device(), p);
+      EXPECT_TRUE(SameBits(with.delta, without.delta));
+      p.wants_delta = false;
+      const Result alone = Shifted(device(), p);
+      EXPECT_TRUE(AllPoison(alone.delta));
+      EXPECT_TRUE(SameBits(alone.mixed, with.mixed));
+      EXPECT_TRUE(SameBits(alone.last, with.last));
+      const std::vector<double> want = WantedMixes(p);
+      EXPECT_TRUE(Near(with.mixed, want, {dtype == DType::kFloat32 ? 1e-6 : 4e-3, 5e-3}));
     }
   }
 }
@@ -188,6 +235,9 @@ INSTANTIATE_TEST_SUITE_P(Devices, TokenShiftDeathTest, testing::ValuesIn(Devices
 
 TEST_P(TokenShiftDeathTest, RefusesWhatBreaksALimit) {
   EXPECT_DEATH(Shifted(device(), Make({12, 0, 1, {}}, DType::kFloat32, 750)), kCheckFailed);
+  Problem mixed = Make({8, 0, 1, {}}, DType::kFloat32, 752);
+  mixed.mu.assign((kMaxTokenMixes + 1) * mixed.dim, 0.5F);
+  EXPECT_DEATH(Shifted(device(), mixed), kCheckFailed);
   if (!is_cuda()) {
     EXPECT_DEATH(Shifted(device(), Make({8, 0, 1, {}}, DType::kBFloat16, 751)), kCheckFailed);
   }
