@@ -22,10 +22,9 @@ __device__ Pack Amount(const LerpArgs& args, int32_t index, int32_t row, int32_t
   return amount;
 }
 
-// Grid: that of rows. A thread owns 8 neighbouring channels of a
-// row, of every mix: all is loaded before anything is stored, since y may lie over mix. Bound by
-// memory.
-template <typename T>
+// Grid: that of rows. A thread owns 8 neighbouring channels of a row, of every mix, kGroup of them
+// at a time: these are loaded before any is stored, since y may lie over mix. Bound by memory.
+template <typename T, int kGroup>
 __global__ __launch_bounds__(kRowGridThreads) void LerpKernel(
     const __grid_constant__ LerpArgs args) {
   const int32_t col = GridPack() * kPack;
@@ -33,19 +32,21 @@ __global__ __launch_bounds__(kRowGridThreads) void LerpKernel(
   for (int32_t row = GridRow(); row < args.rows; row += GridRowStep()) {
     const Pack x = LoadPack(static_cast<const T*>(args.x) + row * args.x_stride + col);
     const Pack delta = LoadPack(static_cast<const T*>(args.delta) + int64_t{row} * args.dim + col);
-    Pack amounts[kMaxLerps] = {};
-#pragma unroll
-    for (int i = 0; i < kMaxLerps; ++i) {
-      if (i < args.count) amounts[i] = Amount<T>(args, i, row, col);
-    }
     T* const y = static_cast<T*>(args.y) + row * args.y_stride + col;
+    for (int32_t first = 0; first < args.count; first += kGroup) {
+      Pack amounts[kGroup] = {};
 #pragma unroll
-    for (int i = 0; i < kMaxLerps; ++i) {
-      if (i >= args.count) break;
-      Pack mixed;
+      for (int i = 0; i < kGroup; ++i) {
+        if (first + i < args.count) amounts[i] = Amount<T>(args, first + i, row, col);
+      }
 #pragma unroll
-      for (int c = 0; c < kPack; ++c) mixed.v[c] = fmaf(delta.v[c], amounts[i].v[c], x.v[c]);
-      StorePack(y + i * args.y_step, mixed);
+      for (int i = 0; i < kGroup; ++i) {
+        if (first + i >= args.count) break;
+        Pack mixed;
+#pragma unroll
+        for (int c = 0; c < kPack; ++c) mixed.v[c] = fmaf(delta.v[c], amounts[i].v[c], x.v[c]);
+        StorePack(y + (first + i) * args.y_step, mixed);
+      }
     }
   }
 }
@@ -65,7 +66,11 @@ void LerpCuda(const LerpArgs& args, cudaStream_t stream) {
   if (args.rows == 0) return;
   const RowGrid grid = GridOfRows(args.rows, args.dim / kPack);
   DispatchDType(args.dtype, [&](auto zero) {
-    LerpKernel<decltype(zero)><<<grid.blocks, grid.threads, 0, stream>>>(args);
+    if (args.count == 1) {
+      LerpKernel<decltype(zero), 1><<<grid.blocks, grid.threads, 0, stream>>>(args);
+    } else {
+      LerpKernel<decltype(zero), 3><<<grid.blocks, grid.threads, 0, stream>>>(args);
+    }
   });
   SLUICE_CUDA_CHECK(cudaGetLastError());
 }

@@ -107,6 +107,10 @@ void LinearCuda::Run(const LinearArgs& args, cudaStream_t stream) {
   CheckLinearBatch(args);
   if (args.rows == 0) return;
 
+  if (args.rows <= kLinearFewRows) {
+    LinearFewRowsCuda(args, stream);
+    return;
+  }
   const bool batched = args.batch > 1;
   const Shape shape{.rows = args.rows,
                     .in_dim = args.in_dim,

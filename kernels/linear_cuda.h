@@ -1,4 +1,5 @@
-// Linear on the GPU, by cuBLASLt.
+// Linear on the GPU: of up to kLinearFewRows rows by a kernel of ours, whose call costs less than
+// the library's, and which reads each weight once for all rows; of more by cuBLASLt.
 #pragma once
 
 #include <cublasLt.h>
@@ -13,6 +14,12 @@
 #include "kernels/linear.h"
 
 namespace sluice {
+
+constexpr int32_t kLinearFewRows = 8;
+
+// 1 to kLinearFewRows rows of what LinearCuda takes. A row gets the same bits whatever their
+// number.
+void LinearFewRowsCuda(const LinearArgs& args, cudaStream_t stream);
 
 // Belongs to one thread and one GPU. The library's choice of algorithm is asked for by shape, rows
 // included, and kept; it answers the same question the same way, so that a shape gives the same

@@ -16,8 +16,8 @@ struct RowGrid {
 
 // Of rows of `packs` packs, both at least 1. Threads that neighbour each other own packs that do.
 inline RowGrid GridOfRows(int32_t rows, int32_t packs) {
-  const int32_t parts = (packs + kRowGridThreads - 1) / kRowGridThreads;
-  const int32_t width = (packs + parts - 1) / parts;
+  const int32_t width = std::min(packs, kRowGridThreads);
+  const int32_t parts = (packs + width - 1) / width;
   const int32_t height = std::min(kRowGridThreads / width, rows);
   const int32_t bands = std::min((rows + height - 1) / height, 65535);
   return {dim3(parts, bands), dim3(width, height)};

@@ -752,7 +752,7 @@ void TimeScans(KernelTimer& timer) {
 
 void TimeLayers(KernelTimer& timer, const ModelShape& m) {
   const DType dtype = Activations(timer);
-  for (const int32_t rows : {1, 16, 64, 2048}) {
+  for (const int32_t rows : {1, 4, 8, 16, 64, 2048}) {
     if (timer.Wants("linear")) {
       TimeLinear(timer, rows, m.model_dim, 2 * m.mlp_dim, dtype);
       TimeLinear(timer, rows, m.mlp_dim, m.model_dim, dtype);

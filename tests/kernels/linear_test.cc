@@ -128,7 +128,10 @@ TEST_P(LinearTest, AgreesWithTheOracle) {
                  {1, 1032, 520, 0, true},  {3, 2048, 264, 0, false}, {7, 384, 48, 24, false},
                  {16, 128, 384, 0, true},  {63, 40, 72, 0, false},   {64, 384, 384, 8, true},
                  {65, 1032, 136, 0, true}, {200, 96, 88, 16, false}, {1000, 24, 40, 0, false},
-                 {3, 64, 301, 0, false},   {130, 64, 9, 0, false},   {1, 1032, 1001, 0, false}};
+                 {4, 1032, 264, 8, false}, {5, 24, 40, 0, true},     {6, 2312, 72, 0, false},
+                 {7, 8, 1000, 8, true},    {8, 5632, 88, 0, true},   {9, 384, 48, 0, false},
+                 {4, 64, 301, 0, false},   {3, 64, 301, 0, false},   {130, 64, 9, 0, false},
+                 {1, 1032, 1001, 0, false}};
   uint64_t seed = 500;
   for (const auto& shape : kShapes) {
     for (const Types& types : TypesUnderTest()) {
@@ -209,18 +212,19 @@ TEST(LinearThreads, GiveTheSameBits) {
   }
 }
 
-// What linear_cpu.h promises of few rows: a batch of decode rows may grow and shrink.
-TEST(LinearCpu, AFewRowsDoNotDependOnHowManyThereAre) {
-  constexpr DType kF32 = DType::kFloat32;
-  for (const DType weight : {kF32, DType::kBFloat16}) {
-    for (const int32_t in_dim : {8, 24, 384, 1000}) {
-      const Problem p = Make({weight, kF32, kF32}, LinearCpu::kFewRows, in_dim, 72, 595);
-      const std::unique_ptr<Device> device = CreateCpuDevice(2);
-      const std::vector<float> all = Product(*device, p);
-      for (size_t rows = 1; rows < LinearCpu::kFewRows; ++rows) {
+// What linear_cpu.h and linear_cuda.h promise of few rows: a batch of decode rows may grow and
+// shrink.
+TEST_P(LinearTest, AFewRowsDoNotDependOnHowManyThereAre) {
+  const int32_t few = is_cuda() ? 8 : LinearCpu::kFewRows;
+  for (const Types& types : TypesUnderTest()) {
+    for (const int32_t in_dim : {8, 24, 384, 1000, 2312}) {
+      const Problem p = Make(types, few, in_dim, 72, 595);
+      const std::vector<float> all = Product(device(), p);
+      for (int32_t rows = 1; rows < few; ++rows) {
         Problem fewer = p;
-        fewer.x.resize(rows * in_dim);
-        EXPECT_TRUE(SameBits(Product(*device, fewer), Part(all, 0, rows * 72)));
+        fewer.x.resize(int64_t{rows} * in_dim);
+        fewer.y.resize(int64_t{rows} * 72);
+        EXPECT_TRUE(SameBits(Product(device(), fewer), Part(all, 0, size_t{72} * rows)));
       }
     }
   }
