@@ -6,11 +6,11 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/kernels/batch_sequences.h"
 #include "tests/kernels/compare.h"
 #include "tests/kernels/devices.h"
 #include "tests/kernels/guarded_memory.h"
 #include "tests/kernels/mlstm_gates_ref.h"
-#include "tests/kernels/packed_rows.h"
 #include "tests/kernels/random_data.h"
 #include "tests/kernels/strided.h"
 
@@ -39,10 +39,7 @@ struct Result {
 };
 
 Result Gated(Device& device, const Problem& p) {
-  const auto decode_rows = static_cast<int32_t>(p.slots.size());
-  const PackedRows packed = PackRuns(p.runs, decode_rows);
-  const Input slots(device, p.slots);
-  const Input segments(device, packed.segments);
+  const DeviceBatch batch(device, p);
   const Input input(device, Spread(p.input, p.heads, p.heads + p.padding), p.dtype);
   const Input forget(device, Spread(p.forget, p.heads, p.heads + p.padding + 3), p.dtype);
   const Input input_bias(device, p.input_bias);
@@ -55,11 +52,11 @@ Result Gated(Device& device, const Problem& p) {
   const Output log_floor(device, bytes);
   device.MlstmGates({.dtype = p.dtype,
                      .heads = static_cast<int32_t>(p.heads),
-                     .decode_rows = decode_rows,
-                     .slots = slots.as<int32_t>(),
-                     .segment_count = static_cast<int32_t>(packed.segments.size()),
-                     .segments = segments.as<Segment>(),
-                     .rows = packed.rows,
+                     .decode_rows = batch.decode_rows,
+                     .slots = batch.slots(),
+                     .segment_count = batch.segment_count(),
+                     .segments = batch.segments(),
+                     .rows = batch.packed.rows,
                      .input = input.data(),
                      .input_stride = p.heads + p.padding,
                      .forget = forget.data(),
@@ -76,14 +73,6 @@ Result Gated(Device& device, const Problem& p) {
   EXPECT_TRUE(AllPoison(Columns(written, p.heads, 5, slot_stride))) << "written between slots";
   return {log_decay.Read<float>(), input_scale.Read<float>(), log_floor.Read<float>(),
           Columns(written, 0, p.heads, slot_stride)};
-}
-
-// Row ranges of the problem's sequences, decode rows first.
-std::vector<TokenRun> Sequences(const Problem& p) {
-  std::vector<TokenRun> sequences;
-  for (const int32_t slot : p.slots) sequences.push_back({1, 0, slot});
-  sequences.insert(sequences.end(), p.runs.begin(), p.runs.end());
-  return sequences;
 }
 
 struct Want {
@@ -144,14 +133,7 @@ Problem Make(const Shape& shape, DType dtype, uint64_t seed) {
                .soft_cap = shape.soft_cap,
                .padding = shape.padding,
                .runs = shape.runs};
-  // Slots from the last but one down, so that the first and the last stay unused.
-  int32_t slot = sequences;
-  int64_t rows = shape.decode_rows;
-  for (int32_t r = 0; r < shape.decode_rows; ++r) p.slots.push_back(slot--);
-  for (TokenRun& run : p.runs) {
-    run.slot = slot--;
-    rows += run.length;
-  }
+  const int64_t rows = GiveSlots(shape.decode_rows, p);
   p.input = random.Normals(rows * p.heads, 3.0, dtype);
   p.forget = random.Normals(rows * p.heads, 2.0, dtype);
   if (shape.bias) p.input_bias = random.Normals(p.heads, 3.0);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/kernels/batch_sequences.h"
 #include "tests/kernels/compare.h"
 #include "tests/kernels/devices.h"
 #include "tests/kernels/guarded_memory.h"
@@ -113,14 +114,6 @@ Result Scan(Device& device, const Problem& p) {
   return {out.Read(p.dtype), Columns(written, 0, p.StateSize(), slot_stride)};
 }
 
-// Row ranges of the problem's sequences, decode rows first.
-std::vector<TokenRun> Sequences(const Problem& p) {
-  std::vector<TokenRun> sequences;
-  for (const int32_t slot : p.slots) sequences.push_back({1, 0, slot});
-  sequences.insert(sequences.end(), p.runs.begin(), p.runs.end());
-  return sequences;
-}
-
 // `count` rows from `row` on, as one run in slot 0, which holds `state`.
 Problem PartOf(const Problem& p, int64_t row, const TokenRun& run,
                const std::vector<float>& state) {
@@ -204,14 +197,8 @@ Problem Make(const Shape& shape, DType dtype, uint64_t seed) {
                .state_size = shape.state_size,
                .padding = shape.padding,
                .slot_count = sequences + 2};
-  // Slots from the last but one down, so that the first and the last stay unused.
-  int32_t slot = sequences;
-  int64_t rows = shape.decode_rows;
-  for (int32_t r = 0; r < shape.decode_rows; ++r) p.slots.push_back(slot--);
-  for (const int32_t length : shape.lengths) {
-    p.runs.push_back({length, random.Below(200), slot--});
-    rows += length;
-  }
+  p.runs = RandomRuns(shape.lengths, random);
+  const int64_t rows = GiveSlots(shape.decode_rows, p);
   FillSteps(shape, rows, random, &p);
   p.x = random.Normals(rows * p.channels, 1.0, dtype);
   p.b = random.Normals(rows * p.state_size, 1.0, dtype);

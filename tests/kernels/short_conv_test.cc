@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/kernels/batch_sequences.h"
 #include "tests/kernels/compare.h"
 #include "tests/kernels/devices.h"
 #include "tests/kernels/guarded_memory.h"
-#include "tests/kernels/packed_rows.h"
 #include "tests/kernels/random_data.h"
 #include "tests/kernels/short_conv_ref.h"
 #include "tests/kernels/strided.h"
@@ -45,10 +45,7 @@ struct Result {
 };
 
 Result Convolve(Device& device, const Problem& p) {
-  const auto decode_rows = static_cast<int32_t>(p.slots.size());
-  const PackedRows packed = PackRuns(p.runs, decode_rows);
-  const Input slots(device, p.slots);
-  const Input segments(device, packed.segments);
+  const DeviceBatch batch(device, p);
   const Input x(device, Spread(p.x, p.channels, p.channels + p.padding), p.dtype);
   const Input weight(device, p.weight);
   const Input bias(device, p.bias);
@@ -58,11 +55,11 @@ Result Convolve(Device& device, const Problem& p) {
   device.ShortConv({.dtype = p.dtype,
                     .channels = static_cast<int32_t>(p.channels),
                     .width = static_cast<int32_t>(p.width),
-                    .decode_rows = decode_rows,
-                    .slots = slots.as<int32_t>(),
-                    .segment_count = static_cast<int32_t>(packed.segments.size()),
-                    .segments = segments.as<Segment>(),
-                    .rows = packed.rows,
+                    .decode_rows = batch.decode_rows,
+                    .slots = batch.slots(),
+                    .segment_count = batch.segment_count(),
+                    .segments = batch.segments(),
+                    .rows = batch.packed.rows,
                     .x = x.data(),
                     .x_stride = p.channels + p.padding,
                     .weight = weight.as<float>(),
@@ -75,14 +72,6 @@ Result Convolve(Device& device, const Problem& p) {
   EXPECT_TRUE(AllPoison(Columns(written, p.WindowSize(), 24, slot_stride)))
       << "written between windows";
   return {y.Read(p.dtype), Columns(written, 0, p.WindowSize(), slot_stride)};
-}
-
-// Row ranges of the problem's sequences, decode rows first.
-std::vector<TokenRun> Sequences(const Problem& p) {
-  std::vector<TokenRun> sequences;
-  for (const int32_t slot : p.slots) sequences.push_back({1, 0, slot});
-  sequences.insert(sequences.end(), p.runs.begin(), p.runs.end());
-  return sequences;
 }
 
 void ExpectAgrees(Device& device, const Problem& p) {
@@ -119,14 +108,8 @@ Problem Make(const Shape& shape, DType dtype, uint64_t seed) {
                .width = shape.width,
                .padding = shape.padding,
                .slot_count = sequences + 2};
-  // Slots from the last but one down, so that the first and the last stay unused.
-  int32_t slot = sequences;
-  int64_t rows = shape.decode_rows;
-  for (int32_t r = 0; r < shape.decode_rows; ++r) p.slots.push_back(slot--);
-  for (const int32_t length : shape.lengths) {
-    p.runs.push_back({length, random.Below(200), slot--});
-    rows += length;
-  }
+  p.runs = RandomRuns(shape.lengths, random);
+  const int64_t rows = GiveSlots(shape.decode_rows, p);
   p.x = random.Normals(rows * p.channels, 1.0, dtype);
   p.weight = random.Normals(p.channels * p.width, 0.7);
   if (shape.bias) p.bias = random.Normals(p.channels);

@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/kernels/batch_sequences.h"
 #include "tests/kernels/compare.h"
 #include "tests/kernels/devices.h"
 #include "tests/kernels/guarded_memory.h"
-#include "tests/kernels/packed_rows.h"
 #include "tests/kernels/random_data.h"
 #include "tests/kernels/strided.h"
 #include "tests/kernels/token_shift_ref.h"
@@ -38,10 +38,7 @@ struct Result {
 };
 
 Result Shifted(Device& device, const Problem& p) {
-  const auto decode_rows = static_cast<int32_t>(p.slots.size());
-  const PackedRows packed = PackRuns(p.runs, decode_rows);
-  const Input slots(device, p.slots);
-  const Input segments(device, packed.segments);
+  const DeviceBatch batch(device, p);
   const Input x(device, Spread(p.x, p.dim, p.dim + p.padding), p.dtype);
   const int64_t slot_stride = p.dim + 20;
   const Output last(device, Spread(p.last, p.dim, slot_stride));
@@ -52,11 +49,11 @@ Result Shifted(Device& device, const Problem& p) {
   const Output mixed(device, mixes * bytes);
   device.TokenShift({.dtype = p.dtype,
                      .dim = static_cast<int32_t>(p.dim),
-                     .decode_rows = decode_rows,
-                     .slots = slots.as<int32_t>(),
-                     .segment_count = static_cast<int32_t>(packed.segments.size()),
-                     .segments = segments.as<Segment>(),
-                     .rows = packed.rows,
+                     .decode_rows = batch.decode_rows,
+                     .slots = batch.slots(),
+                     .segment_count = batch.segment_count(),
+                     .segments = batch.segments(),
+                     .rows = batch.packed.rows,
                      .x = x.data(),
                      .x_stride = p.dim + p.padding,
                      .last = last.as<float>(),
@@ -68,14 +65,6 @@ Result Shifted(Device& device, const Problem& p) {
   const std::vector<float> written = last.Read<float>();
   EXPECT_TRUE(AllPoison(Columns(written, p.dim, 20, slot_stride))) << "written between slots";
   return {delta.Read(p.dtype), Columns(written, 0, p.dim, slot_stride), mixed.Read(p.dtype)};
-}
-
-// Row ranges of the problem's sequences, decode rows first.
-std::vector<TokenRun> Sequences(const Problem& p) {
-  std::vector<TokenRun> sequences;
-  for (const int32_t slot : p.slots) sequences.push_back({1, 0, slot});
-  sequences.insert(sequences.end(), p.runs.begin(), p.runs.end());
-  return sequences;
 }
 
 void ExpectAgrees(Device& device, const Problem& p) {
@@ -121,14 +110,8 @@ Problem Make(const Shape& shape, DType dtype, uint64_t seed) {
   Random random(seed);
   const auto sequences = shape.decode_rows + static_cast<int32_t>(shape.lengths.size());
   Problem p = {.dtype = dtype, .dim = shape.dim, .padding = shape.padding};
-  // Slots from the last but one down, so that the first and the last stay unused.
-  int32_t slot = sequences;
-  int64_t rows = shape.decode_rows;
-  for (int32_t r = 0; r < shape.decode_rows; ++r) p.slots.push_back(slot--);
-  for (const int32_t length : shape.lengths) {
-    p.runs.push_back({length, random.Below(200), slot--});
-    rows += length;
-  }
+  p.runs = RandomRuns(shape.lengths, random);
+  const int64_t rows = GiveSlots(shape.decode_rows, p);
   p.x = random.Normals(rows * p.dim, 1.0, dtype);
   p.last = random.Normals((sequences + 2) * p.dim, 1.0, dtype);
   return p;
