@@ -31,8 +31,8 @@ struct LinearArgs {
   const void* weight;  // [N, K], contiguous
   void* y;             // [M, N], rows y_stride apart
   int64_t y_stride;
-  bool accumulate = false;
-  int32_t batch = 1;  // products, >= 1
+  bool accumulate = false;  // not with more than one product
+  int32_t batch = 1;        // products, 1..65535
   // From the operands of one product to those of the next, in elements, >= 0; of more than one
   // product, multiples of 8. No two results share a place.
   int64_t x_step = 0;

@@ -60,16 +60,12 @@ std::vector<float> Expected(const std::vector<float>& x, int64_t x_step, int64_t
                             int64_t count, int64_t out_dim, const Weight& weight) {
   const auto inputs = static_cast<int64_t>(x.size()) / kRows;
   std::vector<float> y;
-  for (int64_t row = 0; row < kRows; ++row) {
-    for (int64_t i = 0; i < count; ++i) {
-      for (int64_t n = 0; n < out_dim; ++n) {
-        float sum = 0;
-        for (int64_t k = 0; k < in_dim; ++k) {
-          sum += x[row * inputs + i * x_step + k] * weight(i, n, k);
-        }
-        y.push_back(sum);
-      }
-    }
+  for (int64_t at = 0; at < kRows * count * out_dim; ++at) {
+    const int64_t i = at / out_dim % count;
+    const int64_t first = at / (out_dim * count) * inputs + i * x_step;
+    float sum = 0;
+    for (int64_t k = 0; k < in_dim; ++k) sum += x[first + k] * weight(i, at % out_dim, k);
+    y.push_back(sum);
   }
   return y;
 }

@@ -59,7 +59,12 @@ std::vector<float> Mixed(Device& device, const Problem& p) {
   return Columns(written, 0, p.dim, stride + 16);
 }
 
-Problem Make(DType dtype, int64_t rows, int32_t dim, bool mu, bool mix, uint64_t seed,
+struct Factors {
+  bool mu = true;
+  bool mix = true;
+};
+
+Problem Make(DType dtype, int64_t rows, int32_t dim, Factors factors, uint64_t seed,
              int32_t count = 1) {
   Random random(seed);
   Problem p = {.dtype = dtype,
@@ -70,8 +75,8 @@ Problem Make(DType dtype, int64_t rows, int32_t dim, bool mu, bool mix, uint64_t
                .mu = {},
                .mix = {},
                .count = count};
-  if (mu) p.mu = random.Uniforms(int64_t{count} * dim, 0, 1);
-  if (mix) p.mix = random.Normals(count * rows * dim, 0.3, dtype);
+  if (factors.mu) p.mu = random.Uniforms(int64_t{count} * dim, 0, 1);
+  if (factors.mix) p.mix = random.Normals(count * rows * dim, 0.3, dtype);
   return p;
 }
 
@@ -100,7 +105,7 @@ void CompareWithTheOracle(Device& device, DType dtype, int64_t rows, int32_t dim
     SCOPED_TRACE(testing::Message()
                  << DTypeName(dtype) << " " << rows << "x" << dim << " variant " << variant);
     const uint64_t seed = 800 + rows * 10000 + dim * 4 + variant;
-    const Problem p = Make(dtype, rows, dim, variant % 2 == 1, variant >= 2, seed);
+    const Problem p = Make(dtype, rows, dim, {variant % 2 == 1, variant >= 2}, seed);
     EXPECT_TRUE(Near(Mixed(device, p), ref::Lerp(p.x, p.delta, p.mu, p.mix, p.dim),
                      dtype == DType::kFloat32 ? kFloat32Tolerance : kBFloat16Tolerance));
   }
@@ -114,29 +119,33 @@ TEST_P(LerpTest, AgreesWithTheOracle) {
   }
 }
 
+// Also in place of the mixes' own amounts.
+void CompareSeveral(Device& device, DType dtype, int64_t rows, int32_t count) {
+  for (const int variant : {0, 1, 2, 3}) {
+    SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " " << count << " of " << rows
+                                    << " rows, variant " << variant);
+    const Factors factors = {variant % 2 == 1, variant >= 2};
+    Problem p = Make(dtype, rows, 264, factors, 860 + rows, count);
+    const std::vector<double> want = ref::Lerp(p.x, p.delta, p.mu, p.mix, p.dim, count);
+    const bool exact = dtype == DType::kFloat32;
+    const std::vector<float> mixed = Mixed(device, p);
+    EXPECT_TRUE(Near(mixed, want, exact ? kFloat32Tolerance : kBFloat16Tolerance));
+    if (p.mix.empty()) continue;
+    p.in_place = true;
+    EXPECT_TRUE(SameBits(Mixed(device, p), mixed));
+  }
+}
+
 TEST_P(LerpTest, MakesSeveralMixesOfTheSameRows) {
   for (const DType dtype : ActivationTypes()) {
     for (const int32_t count : {2, 5, kMaxLerps}) {
-      for (const int variant : {0, 1, 2, 3}) {
-        for (const int64_t rows : {1, 2, 33}) {
-          SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " " << count << " of " << rows
-                                          << " rows, variant " << variant);
-          Problem p = Make(dtype, rows, 264, variant % 2 == 1, variant >= 2, 860 + rows, count);
-          const std::vector<double> want = ref::Lerp(p.x, p.delta, p.mu, p.mix, p.dim, count);
-          const bool exact = dtype == DType::kFloat32;
-          const std::vector<float> mixed = Mixed(device(), p);
-          EXPECT_TRUE(Near(mixed, want, exact ? kFloat32Tolerance : kBFloat16Tolerance));
-          if (p.mix.empty()) continue;
-          p.in_place = true;
-          EXPECT_TRUE(SameBits(Mixed(device(), p), mixed));
-        }
-      }
+      for (const int64_t rows : {1, 2, 33}) CompareSeveral(device(), dtype, rows, count);
     }
   }
 }
 
 TEST_P(LerpTest, AMixIsTheSameBitsAloneAndAmongOthers) {
-  const Problem p = Make(ActivationTypes().back(), 9, 56, true, true, 870, 3);
+  const Problem p = Make(ActivationTypes().back(), 9, 56, {}, 870, 3);
   const std::vector<float> all = Mixed(device(), p);
   for (const size_t i : {0, 1, 2}) {
     Problem one = p;
@@ -148,7 +157,7 @@ TEST_P(LerpTest, AMixIsTheSameBitsAloneAndAmongOthers) {
 }
 
 TEST_P(LerpTest, ARowDoesNotDependOnItsBatch) {
-  const Problem p = Make(ActivationTypes().back(), 33, 56, true, true, 850);
+  const Problem p = Make(ActivationTypes().back(), 33, 56, {}, 850);
   const std::vector<float> all = Mixed(device(), p);
   for (const size_t row : {0, 13, 32}) {
     Problem one = p;
@@ -160,7 +169,7 @@ TEST_P(LerpTest, ARowDoesNotDependOnItsBatch) {
 }
 
 TEST(LerpThreads, GiveTheSameBits) {
-  const Problem p = Make(DType::kFloat32, 67, 1000, true, true, 851);
+  const Problem p = Make(DType::kFloat32, 67, 1000, {}, 851);
   EXPECT_TRUE(SameBits(Mixed(*CreateCpuDevice(1), p), Mixed(*CreateCpuDevice(2), p)));
 }
 
@@ -168,12 +177,11 @@ using LerpDeathTest = LerpTest;
 INSTANTIATE_TEST_SUITE_P(Devices, LerpDeathTest, testing::ValuesIn(DevicesUnderTest()), DeviceName);
 
 TEST_P(LerpDeathTest, RefusesWhatBreaksALimit) {
-  EXPECT_DEATH(Mixed(device(), Make(DType::kFloat32, 1, 12, true, true, 852)), kCheckFailed);
-  EXPECT_DEATH(Mixed(device(), Make(DType::kFloat32, 1, 8, true, true, 854, kMaxLerps + 1)),
-               kCheckFailed);
-  EXPECT_DEATH(Mixed(device(), Make(DType::kFloat32, 1, 8, false, false, 855, 0)), kCheckFailed);
+  EXPECT_DEATH(Mixed(device(), Make(DType::kFloat32, 1, 12, {}, 852)), kCheckFailed);
+  EXPECT_DEATH(Mixed(device(), Make(DType::kFloat32, 1, 8, {}, 854, kMaxLerps + 1)), kCheckFailed);
+  EXPECT_DEATH(Mixed(device(), Make(DType::kFloat32, 1, 8, {false, false}, 855, 0)), kCheckFailed);
   if (!is_cuda()) {
-    EXPECT_DEATH(Mixed(device(), Make(DType::kBFloat16, 1, 8, true, true, 853)), kCheckFailed);
+    EXPECT_DEATH(Mixed(device(), Make(DType::kBFloat16, 1, 8, {}, 853)), kCheckFailed);
   }
 }
 

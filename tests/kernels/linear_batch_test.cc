@@ -46,10 +46,8 @@ struct Problem {
   bool interleaved;
   bool shared_x;
   bool shared_weight;
-  bool accumulate;
   std::vector<float> x;
   std::vector<float> weight;
-  std::vector<float> y;
 
   int64_t inputs() const { return shared_x ? 1 : batch; }
   int64_t weights() const { return shared_weight ? 1 : batch; }
@@ -94,8 +92,7 @@ std::vector<float> Products(Device& device, const Problem& p) {
   const Layout y_layout = p.YLayout();
   const Input x(device, Place(p.x, x_layout, p.rows, p.in_dim), p.dtype);
   const Input weight(device, p.weight, p.weight_dtype);
-  const std::vector<float> before =
-      p.accumulate ? p.y : std::vector<float>(p.y.size(), kPoisonNumber);
+  const std::vector<float> before(int64_t{p.batch} * p.rows * p.out_dim, kPoisonNumber);
   const Output y(device, Place(before, y_layout, p.rows, p.out_dim), p.dtype);
   device.Linear({.rows = p.rows,
                  .in_dim = p.in_dim,
@@ -108,7 +105,6 @@ std::vector<float> Products(Device& device, const Problem& p) {
                  .weight = weight.data(),
                  .y = y.data(),
                  .y_stride = y_layout.stride,
-                 .accumulate = p.accumulate,
                  .batch = p.batch,
                  .x_step = x_layout.step,
                  .weight_step = p.shared_weight ? 0 : int64_t{p.out_dim} * p.in_dim,
@@ -126,10 +122,8 @@ Problem One(const Problem& p, int64_t index) {
   one.interleaved = false;
   const int64_t inputs = int64_t{p.rows} * p.in_dim;
   const int64_t weights = int64_t{p.out_dim} * p.in_dim;
-  const int64_t outputs = int64_t{p.rows} * p.out_dim;
   if (!p.shared_x) one.x = Part(p.x, index * inputs, inputs);
   if (!p.shared_weight) one.weight = Part(p.weight, index * weights, weights);
-  one.y = Part(p.y, index * outputs, outputs);
   return one;
 }
 
@@ -140,7 +134,7 @@ std::vector<double> Want(const Problem& p) {
     const bool rounds_x = p.weight_dtype != p.dtype && CpuHasBFloat16();
     const std::vector<double> product =
         ref::Linear(rounds_x ? Rounded(one.x, p.weight_dtype) : one.x, one.weight,
-                    p.accumulate ? one.y : std::vector<float>(), p.in_dim, p.out_dim);
+                    std::vector<float>(), p.in_dim, p.out_dim);
     want.insert(want.end(), product.begin(), product.end());
   }
   return want;
@@ -154,18 +148,15 @@ struct Shape {
   bool interleaved;
   bool shared_x = false;
   bool shared_weight = false;
-  bool accumulate = false;
 };
 
 Problem Make(const Shape& s, DType weight_dtype, DType dtype, uint64_t seed) {
   Random random(seed);
-  Problem p = {
-      weight_dtype, dtype,           s.batch,      s.rows, s.in_dim, s.out_dim, s.interleaved,
-      s.shared_x,   s.shared_weight, s.accumulate, {},     {},       {}};
+  Problem p = {weight_dtype,  dtype,      s.batch,         s.rows, s.in_dim, s.out_dim,
+               s.interleaved, s.shared_x, s.shared_weight, {},     {}};
   p.x = random.Normals(p.inputs() * s.rows * s.in_dim, 1.0, dtype);
   p.weight =
       random.Normals(p.weights() * s.out_dim * s.in_dim, 1 / std::sqrt(s.in_dim), weight_dtype);
-  p.y = random.Normals(int64_t{s.batch} * s.rows * s.out_dim, 1.0, dtype);
   return p;
 }
 
@@ -180,7 +171,7 @@ constexpr Shape kShapes[] = {
     {.batch = 2, .rows = 1, .in_dim = 8, .out_dim = 8, .interleaved = false},
     {.batch = 5, .rows = 1, .in_dim = 32, .out_dim = 2048, .interleaved = true},
     {.batch = 5, .rows = 3, .in_dim = 24, .out_dim = 136, .interleaved = false},
-    {.batch = 3, .rows = 2, .in_dim = 128, .out_dim = 64, .interleaved = true, .accumulate = true},
+    {.batch = 3, .rows = 2, .in_dim = 128, .out_dim = 64, .interleaved = true},
     {.batch = 7, .rows = 16, .in_dim = 264, .out_dim = 40, .interleaved = true},
     {.batch = 2, .rows = 1, .in_dim = 1032, .out_dim = 520, .interleaved = false, .shared_x = true},
     {.batch = 4, .rows = 65, .in_dim = 64, .out_dim = 88, .interleaved = true, .shared_x = true},
@@ -191,12 +182,7 @@ constexpr Shape kShapes[] = {
      .interleaved = true,
      .shared_weight = true},
     {.batch = 64, .rows = 2, .in_dim = 64, .out_dim = 64, .interleaved = true},
-    {.batch = 2,
-     .rows = 200,
-     .in_dim = 96,
-     .out_dim = 104,
-     .interleaved = false,
-     .accumulate = true},
+    {.batch = 2, .rows = 200, .in_dim = 96, .out_dim = 104, .interleaved = false},
     {.batch = 3, .rows = 5, .in_dim = 16, .out_dim = 37, .interleaved = false},
     {.batch = 1, .rows = 4, .in_dim = 16, .out_dim = 24, .interleaved = true},
     {.batch = 3, .rows = 0, .in_dim = 16, .out_dim = 24, .interleaved = false},
@@ -258,6 +244,7 @@ TEST_P(LinearBatchDeathTest, RefusesWhatBreaksALimit) {
   const std::vector<float> numbers(256);
   const Input in(device(), numbers);
   const Output out(device(), numbers);
+  bool accumulate = false;
   const auto run = [&](int32_t batch, int64_t x_step, int64_t weight_step, int64_t y_step) {
     device().Linear({.rows = 1,
                      .in_dim = 8,
@@ -270,6 +257,7 @@ TEST_P(LinearBatchDeathTest, RefusesWhatBreaksALimit) {
                      .weight = in.data(),
                      .y = out.data(),
                      .y_stride = 8,
+                     .accumulate = accumulate,
                      .batch = batch,
                      .x_step = x_step,
                      .weight_step = weight_step,
@@ -282,6 +270,9 @@ TEST_P(LinearBatchDeathTest, RefusesWhatBreaksALimit) {
   EXPECT_DEATH(run(2, 8, 64, 12), kCheckFailed);
   EXPECT_DEATH(run(2, 8, 64, 0), kCheckFailed);
   EXPECT_DEATH(run(2, -8, 64, 8), kCheckFailed);
+  accumulate = true;
+  run(1, 8, 64, 8);
+  EXPECT_DEATH(run(2, 8, 64, 8), kCheckFailed);
 }
 
 }  // namespace
