@@ -33,7 +33,8 @@ void ReadHeads(JsonReader& reader, int64_t default_groups, Mamba2Config& config)
     reader.Refuse("head_dim", absl::StrCat("it must divide expand * hidden_size, ", inner,
                                            ", into at most ", kMaxHeads, " heads"));
   }
-  if (reader.Int("num_heads", config.num_heads, 1, kMaxHeads) != config.num_heads) {
+  if (reader.Has("num_heads") &&
+      reader.Int("num_heads", config.num_heads, 1, kMaxHeads) != config.num_heads) {
     reader.Refuse("num_heads", absl::StrCat("expand * hidden_size / head_dim is ", inner, " / ",
                                             config.head_dim));
   }

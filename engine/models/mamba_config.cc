@@ -32,6 +32,12 @@ int32_t ReadStateSize(JsonReader& reader) {
   return static_cast<int32_t>(size);
 }
 
+// Both libraries write what `expand` makes, and go by another number where one stands there.
+int32_t ReadInnerSize(JsonReader& reader, int32_t expanded) {
+  if (!reader.Has("intermediate_size")) return expanded;
+  return ReadWidth(reader, "intermediate_size", expanded, kMaxMambaInnerSize);
+}
+
 int32_t ReadRank(JsonReader& reader, MambaFormat format, int32_t hidden_size) {
   const bool fla = format == MambaFormat::kFla;
   const char* const key =
@@ -49,6 +55,7 @@ absl::StatusOr<MambaConfig> ReadMambaConfig(JsonReader& reader) {
   MambaConfig config = {};
   config.trunk = ReadMambaTrunk(reader, format,
                                 format == MambaFormat::kFla ? kFlaDefaults : kTransformersDefaults);
+  config.trunk.inner_size = ReadInnerSize(reader, config.trunk.inner_size);
   config.state_size = ReadStateSize(reader);
   config.dt_rank = ReadRank(reader, format, config.trunk.hidden_size);
   SLUICE_RETURN_IF_ERROR(reader.status());

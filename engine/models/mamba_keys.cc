@@ -11,8 +11,6 @@
 namespace sluice {
 namespace {
 
-constexpr int64_t kMaxInnerSize = 32768;
-
 // Keys that only fla has, in files of today.
 constexpr const char* kFlaKeys[] = {"dt_rank", "dt_limit", "rmsnorm", "fuse_norm"};
 
@@ -55,10 +53,10 @@ constexpr std::string_view kIgnoredKeys[] = {
 int32_t ReadInnerSize(JsonReader& reader, int32_t hidden_size) {
   const double expand = reader.Number("expand", 2, 1e-3, 1e3);
   const auto inner = static_cast<int64_t>(expand * hidden_size);
-  if (inner < kWidthMultiple || inner > kMaxInnerSize || inner % kWidthMultiple != 0) {
+  if (inner < kWidthMultiple || inner > kMaxMambaInnerSize || inner % kWidthMultiple != 0) {
     reader.Refuse("expand", absl::StrCat("with hidden_size ", hidden_size, " it makes ", inner,
                                          " channels; it must be a multiple of ", kWidthMultiple,
-                                         " from ", kWidthMultiple, " to ", kMaxInnerSize));
+                                         " from ", kWidthMultiple, " to ", kMaxMambaInnerSize));
   }
   return static_cast<int32_t>(inner);
 }

@@ -17,6 +17,8 @@
 
 namespace sluice {
 
+constexpr int64_t kMaxMambaInnerSize = 32768;
+
 enum class MambaFormat : uint8_t { kTransformers, kFla };
 
 // Refuses a file with both names of the epsilon.
@@ -46,8 +48,9 @@ struct MambaTrunk {
   int32_t bos_token_id;  // of the format's defaults
   int32_t eos_token_id;
 };
-// Reads the trunk, and ignores what changes no function: initialisation, fused kernels, the type of
-// the residual stream, and keys left over from the checkpoints that files were converted from.
+// Reads the trunk, with the inner size that `expand` makes, and ignores what changes no function:
+// initialisation, fused kernels, the type of the residual stream, and keys left over from the
+// checkpoints that files were converted from.
 MambaTrunk ReadMambaTrunk(JsonReader& reader, MambaFormat format, const MambaDefaults& defaults);
 
 // Of two names of one key, the one that is there; `name` if none is. Refuses both with different

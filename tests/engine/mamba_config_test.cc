@@ -120,6 +120,16 @@ TEST(MambaConfig, ReadsEveryKeyThatChangesTheFunction) {
   EXPECT_EQ(Mamba(R"("time_step_rank":7,"dt_rank":7)").dt_rank, 7);
 }
 
+// Both libraries write it, as `expand` makes it; where a file has another, they go by that.
+TEST(MambaConfig, GoesByTheIntermediateSizeWhereOneIsGiven) {
+  for (const std::string eps : {"norm_eps", "layer_norm_epsilon"}) {
+    const std::string keys = "\"" + eps + R"(":1e-5,"hidden_size":72,"expand":3,)";
+    EXPECT_EQ(Mamba(keys + R"("intermediate_size":40)").trunk.inner_size, 40);
+    EXPECT_EQ(Mamba(keys + R"("intermediate_size":null)").trunk.inner_size, 216);
+    EXPECT_THAT(Refusal(keys + R"("intermediate_size":36)"), HasSubstr("intermediate_size is 36"));
+  }
+}
+
 TEST(MambaConfig, RefusesAFileOfBothFormats) {
   EXPECT_THAT(Refusal(R"("norm_eps":1e-5,"layer_norm_epsilon":1e-5)"),
               HasSubstr("layer_norm_epsilon is there as well"));
