@@ -12,6 +12,8 @@ namespace {
 
 // What changes nothing.
 constexpr std::string_view kIgnoredKeys[] = {
+    // There is a norm before the head whatever this says.
+    "add_out_norm",
     // How the reference runs.
     "autocast_kernel_dtype",
     "chunk_size",
@@ -91,10 +93,7 @@ bool ReadFused(JsonReader& reader) {
 }
 
 void RefuseOtherFunctions(JsonReader& reader) {
-  // transformers norms before the head whatever the key says, and ties nothing.
-  if (!reader.Bool("add_out_norm", true)) {
-    reader.Refuse("add_out_norm", "there is always a norm before the head");
-  }
+  // transformers ties nothing.
   if (reader.Bool("tie_word_embeddings", false)) {
     reader.Refuse("tie_word_embeddings", "an xLSTM's head is not tied to its embedding");
   }

@@ -67,6 +67,22 @@ TEST(ModelConfig, ReadsAPublishedConfig) {
   EXPECT_EQ(gla.gate_norm, "g_norm_swish_gate");
 }
 
+// As PreTrainedConfig.to_json_string(use_diff=False) writes it, of transformers 4 and 5.
+TEST(ModelConfig, IgnoresWhatTransformersWritesIntoEveryFile) {
+  const auto config = ParseModelConfig(
+      Config(R"("return_dict":true,"output_hidden_states":false,"torchscript":false,
+             "use_bfloat16":false,"tf_legacy_loss":false,"pruned_heads":{},"is_decoder":false,
+             "is_encoder_decoder":false,"add_cross_attention":false,"tie_encoder_decoder":false,
+             "cross_attention_hidden_size":null,"chunk_size_feed_forward":0,"max_length":20,
+             "do_sample":false,"num_beams":1,"temperature":1.0,"top_k":50,"top_p":1.0,
+             "repetition_penalty":1.0,"bad_words_ids":null,"id2label":{"0":"LABEL_0"},
+             "label2id":{"LABEL_0":0},"prefix":null,"sep_token_id":null,"problem_type":null,
+             "dtype":"bfloat16","transformers_version":"5.23.0")"),
+      std::nullopt);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_FALSE(config->generation.top_k.has_value());
+}
+
 TEST(ModelConfig, AbsentKeysHaveTheDefaultsOfFla) {
   const auto absent = ParseModelConfig(Config(), std::nullopt);
   const auto written = ParseModelConfig(kGla13B, std::nullopt);

@@ -104,14 +104,13 @@ TEST(XlstmConfig, IgnoresHowTheSameFunctionIsComputed) {
                          R"("mode":"inference","return_last_states":true,)"
                          R"("autocast_kernel_dtype":"bfloat16","inference_state_dtype":"float32",)"
                          R"("norm_reduction_force_float32":true,"max_inference_chunksize":16384,)"
-                         R"("add_out_norm":true,"tie_word_embeddings":false)")),
+                         R"("add_out_norm":false,"tie_word_embeddings":false)")),
             "accepted");
 }
 
 TEST(XlstmConfig, RefusesOtherFunctionsByName) {
   const auto refusal = [](const std::string& keys) { return Refusal(Keys("," + keys)); };
   EXPECT_THAT(refusal(R"("weight_mode":"other")"), HasSubstr("weight_mode is \"other\""));
-  EXPECT_THAT(refusal(R"("add_out_norm":false)"), HasSubstr("add_out_norm is false"));
   EXPECT_THAT(refusal(R"("tie_word_embeddings":true)"), HasSubstr("tie_word_embeddings is true"));
   EXPECT_THAT(refusal(R"("gate_soft_cap":0)"), HasSubstr("gate_soft_cap is 0"));
   EXPECT_THAT(refusal(R"("output_logit_soft_cap":0)"), HasSubstr("output_logit_soft_cap is 0"));
