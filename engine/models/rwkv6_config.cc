@@ -13,11 +13,16 @@ constexpr FlaDefaults kDefaults = {
 constexpr int64_t kMaxMixRank = 4096;
 constexpr int64_t kMaxDecayRank = 16384;
 
-void RefuseOtherFunctions(JsonReader& reader) {
-  if (reader.Has("attention_hidden_size")) {
-    reader.Refuse("attention_hidden_size",
-                  "this is RWKV's own format; that of flash-linear-attention is read");
+// RWKV's own code writes the same model_type, and has other keys and tensors.
+void RefuseOwnFormat(JsonReader& reader) {
+  for (const char* const key :
+       {"attention_hidden_size", "head_size", "head_size_divisor", "rescale_every"}) {
+    if (!reader.Has(key)) continue;
+    reader.Refuse(key, "this is RWKV's own format; that of flash-linear-attention is read");
   }
+}
+
+void RefuseOtherFunctions(JsonReader& reader) {
   // Options of old versions of fla.
   for (const char* const option : {"use_glu", "use_short_conv"}) {
     if (reader.Bool(option, false)) reader.Refuse(option, "it is not supported");
@@ -42,6 +47,7 @@ Activation ReadHiddenAct(JsonReader& reader) {
 }  // namespace
 
 absl::StatusOr<Rwkv6Config> ReadRwkv6Config(JsonReader& reader) {
+  RefuseOwnFormat(reader);  // before its sizes are taken for absent
   Rwkv6Config config = {};
   config.trunk = ReadFlaTrunk(reader, kDefaults);
   config.heads = ReadFlaHeads(reader, config.trunk.hidden_size, kDefaults, /*grouped=*/false);

@@ -129,7 +129,8 @@ TEST(Mamba2Config, ReadsEveryKeyThatChangesTheFunction) {
 
 TEST(Mamba2Config, ReadsInfiniteTimeStepsHoweverTheyAreWritten) {
   for (const std::string key : {"time_step_limit", "dt_limit"}) {
-    for (const std::string infinity : {"Infinity", R"({"__float__":"Infinity"})", "1e300"}) {
+    for (const std::string infinity :
+         {"Infinity", R"("Infinity")", R"({"__float__":"Infinity"})", "1e300"}) {
       const Mamba2Config mamba = Mamba2("\"" + key + "\":[0.5," + infinity + "]");
       EXPECT_EQ(mamba.dt_min, 0.5F);
       EXPECT_TRUE(std::isinf(mamba.dt_max));

@@ -71,7 +71,9 @@ TEST(Rwkv6Config, RefusesOtherFunctionsByName) {
   const auto refusal = [](const std::string& keys) { return Refusal(Keys("," + keys)); };
   EXPECT_EQ(refusal(R"("use_glu":false,"use_short_conv":false,"conv_size":4)"), "accepted");
   EXPECT_THAT(refusal(R"("use_glu":true)"), HasSubstr("use_glu is true"));
-  EXPECT_THAT(refusal(R"("attention_hidden_size":2048)"), HasSubstr("RWKV's own format"));
+  EXPECT_THAT(refusal(R"("attention_hidden_size":2560,"hidden_size":2560)"),
+              HasSubstr("attention_hidden_size is 2560; this is RWKV's own format"));
+  EXPECT_THAT(refusal(R"("head_size":64,"hidden_size":2560)"), HasSubstr("RWKV's own format"));
   EXPECT_THAT(refusal(R"("attn":{"layers":[1]})"), HasSubstr("attn is"));
   EXPECT_THAT(refusal(R"("attn_mode":"fused_chunk")"), HasSubstr("attn_mode is \"fused_chunk\""));
   EXPECT_THAT(refusal(R"("hidden_act":"tanh")"), HasSubstr("hidden_act is \"tanh\""));
