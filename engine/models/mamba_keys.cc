@@ -12,7 +12,23 @@ namespace sluice {
 namespace {
 
 // Keys that only fla has, in files of today.
-constexpr const char* kFlaKeys[] = {"dt_rank", "dt_limit", "rmsnorm", "fuse_norm"};
+constexpr const char* kFlaKeys[] = {
+    "A_init_range",
+    "D_has_hdim",
+    "conv_init",
+    "dt_init_floor",
+    "dt_init_scheme",
+    "dt_limit",
+    "dt_max",
+    "dt_min",
+    "dt_rank",
+    "dt_scale",
+    "fuse_cross_entropy",
+    "fuse_linear_cross_entropy",
+    "fuse_norm",
+    "rmsnorm",
+    "use_l2warp",
+};
 
 constexpr std::string_view kIgnoredKeys[] = {
     // How weights are drawn before training.

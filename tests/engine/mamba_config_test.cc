@@ -84,6 +84,7 @@ TEST(MambaConfig, AbsentKeysHaveTheDefaultsOfTransformers) {
 
 TEST(MambaConfig, AbsentKeysHaveTheDefaultsOfFla) {
   for (const char* keys : {R"("norm_eps":1e-5)", R"("dt_rank":"auto")", R"("fuse_norm":true)",
+                           R"("fuse_cross_entropy":true)", R"("dt_min":0.001)",
                            R"("norm_eps":1e-5,"time_step_rank":"auto")"}) {
     const auto config = Parse(keys);
     ASSERT_TRUE(config.ok()) << config.status();
