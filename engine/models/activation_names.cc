@@ -17,6 +17,7 @@ struct NamedActivation {
 // "gelu" of transformers, the form with erf, is no kernel's.
 constexpr NamedActivation kActivations[] = {
     {"gelu", Activation::kGelu, true, false},
+    {"gelu_accurate", Activation::kGelu, false, true},
     {"gelu_fast", Activation::kGelu, false, true},
     {"gelu_new", Activation::kGelu, false, true},
     {"gelu_python_tanh", Activation::kGelu, false, true},

@@ -65,6 +65,7 @@ TEST(RetNetConfig, KnowsTheFeatureMapsOfTransformers) {
   EXPECT_EQ(map("swish"), Activation::kSilu);
   EXPECT_EQ(map("tanh"), Activation::kTanh);
   EXPECT_EQ(map("gelu_pytorch_tanh"), Activation::kGelu);
+  EXPECT_EQ(map("gelu_accurate"), Activation::kGelu);
   EXPECT_THAT(Refusal(Keys(R"(,"feature_map":"gelu")")),
               StartsWith(R"(config.json: feature_map is "gelu")"));
 }
