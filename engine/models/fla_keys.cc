@@ -103,7 +103,9 @@ FlaShortConv ReadFlaShortConv(JsonReader& reader) {
   // default.
   const int64_t max = conv.use ? 8 : INT32_MAX;
   const int64_t min = conv.use ? 2 : 0;
-  conv.size = static_cast<int32_t>(reader.Int("conv_size", 4, min, max));
+  if (conv.use || !reader.IsNull("conv_size")) {
+    conv.size = static_cast<int32_t>(reader.Int("conv_size", 4, min, max));
+  }
   // Written by fla before 2025, with true as its default.
   if (reader.Bool("share_conv_kernel", false) && conv.use) {
     reader.Refuse("share_conv_kernel", "one convolution for q, k and v is not supported");

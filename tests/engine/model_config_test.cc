@@ -164,6 +164,7 @@ TEST(ModelConfig, KnowsTheFeatureMapsOfFla) {
 TEST(ModelConfig, IgnoresTheConvolutionSizeWithoutAConvolution) {
   EXPECT_TRUE(
       ParseModelConfig(Config(R"("use_short_conv":false,"conv_size":99)"), std::nullopt).ok());
+  EXPECT_TRUE(ParseModelConfig(Config(R"("conv_size":null)"), std::nullopt).ok());
   EXPECT_FALSE(
       ParseModelConfig(Config(R"("use_short_conv":true,"conv_size":99)"), std::nullopt).ok());
 }
