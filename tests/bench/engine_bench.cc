@@ -166,14 +166,14 @@ struct Floor {
   }
 };
 
-// Of all layers, a token: those of dense chunks, or, where prefill is a scan of single tokens, five
-// a number of the state (decay, add, read). Columns for a normaliser are not counted.
+// Of all layers, a token: those of dense chunks or, of a selective scan, five a number of the state
+// (decay, add, read). Columns for a normaliser are not counted.
 double RecurrenceFlops(const EngineInfo& info) {
   const GatedShape shape = {.heads = info.num_heads,
                             .kv_heads = info.num_kv_heads,
                             .key_dim = info.head_key_dim,
                             .value_dim = info.head_value_dim};
-  const bool scan = info.model_type == "mamba" || info.model_type == "decaying_fast_weights";
+  const bool scan = info.model_type == "mamba";
   return static_cast<double>(info.num_layers) *
          static_cast<double>(scan ? 5 * shape.StateSize() : GatedChunkFlops(shape, 1));
 }
