@@ -19,6 +19,8 @@
 // the output multiply on tensor cores is rounded to it once decayed (c_j k_j, or v_j if a row has
 // one decay; the step keeps both in float32).
 //
+// A device may walk gated values token by token, as the CPU does.
+//
 // Source: Yang et al. 2023 (arXiv 2312.06635), section 4 (chunkwise form, secondary chunking).
 // Oracle: tests/kernels/gated_ref.h.
 #pragma once

@@ -1,5 +1,5 @@
 // Linear on the GPU: by cuBLASLt, but for one row, and for a few of a small product. There a kernel
-// of ours is as fast or faster, since its call costs less than half of the library's.
+// of ours takes half the time of the library's least, and is within a tenth of it on large weights.
 #pragma once
 
 #include <cublasLt.h>

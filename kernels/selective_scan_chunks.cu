@@ -5,9 +5,10 @@
 //   combine  (segment, states): walks the segment's chunks; writes the state before each
 //   output   (chunk, channels): walks the chunk's tokens again, from the state before it
 //
-// Each of the two walks takes an exponential a state and token, one walk of whole segments would do
-// with one in all, but has too few threads for one sequence. Half of the issue slots and of the
-// special function units stay unused: the registers leave room for 16 warps of a multiprocessor.
+// Each of the two walks takes an exponential a state and token. One walk of whole segments would
+// take half as many, but has too few threads for one sequence; and which of the two it is may not
+// depend on the number of sequences, on which a row's bits would then depend. By ncu 55 % of the
+// issue slots are used (H200): registers leave room for no more than 16 warps of a multiprocessor.
 #include <cfloat>
 #include <cmath>
 #include <cstdint>
