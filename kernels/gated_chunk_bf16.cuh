@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "kernels/check.h"
 #include "kernels/cuda_check.h"
 #include "kernels/gated_chunk.cuh"
 #include "kernels/pack.cuh"
@@ -72,7 +73,10 @@ struct OutputBlock {
 // How many blocks there are, of `columns` columns each.
 inline int OutputBlocks(const ChunkParams& params, int columns) {
   const GatedShape& s = params.args.shape;
-  return params.args.chunk_count * s.heads * ((s.value_dim + columns - 1) / columns);
+  const int64_t heads = int64_t{params.args.chunk_count} * s.heads;
+  const int64_t blocks = heads * ((s.value_dim + columns - 1) / columns);
+  SLUICE_CHECK(blocks <= INT32_MAX);
+  return static_cast<int>(blocks);
 }
 
 // The last chunks come first: their states, which were written last, may still be in the cache.

@@ -21,7 +21,7 @@ struct RowSlice {
 
 // What a chunk gives to a block.
 template <ChunkKind kKind>
-struct alignas(128) StatesStage {
+struct alignas(16) StatesStage {
   std::conditional_t<kKind == ChunkKind::kRows, RowSlice, FragmentSlice> key;
   std::conditional_t<kKind == ChunkKind::kColumns, FragmentSlice, RowSlice> value;
   float decay[kSlice];  // by channel of K

@@ -36,14 +36,13 @@ void SetPreference(cublasLtMatmulPreference_t preference,
 // call of the library takes 9 us or more. Of one row and large weights each is the faster at times.
 bool SuitsFewRows(const LinearArgs& args) {
   if (args.rows == 1) return true;
+  if (args.rows > kLinearFewRows) return false;
   const int64_t additions = int64_t{args.batch} * args.rows * args.in_dim * args.out_dim;
-  return args.rows <= kLinearFewRows && additions <= kFewAdditions;
+  return additions <= kFewAdditions;
 }
 
-// A matrix of each product of a batch, `step` elements apart.
-void InitLayout(cublasLtMatrixLayout_t layout, cudaDataType_t type, int64_t in_dim, int64_t count,
-                int64_t stride, int32_t batch, int64_t step) {
-  SLUICE_CUBLAS_CHECK(cublasLtMatrixLayoutInit(layout, type, in_dim, count, stride));
+// The matrices of a batch of products, `step` elements apart.
+void RepeatLayout(cublasLtMatrixLayout_t layout, int32_t batch, int64_t step) {
   if (batch == 1) return;
   SLUICE_CUBLAS_CHECK(cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT,
                                                        &batch, sizeof(batch)));
@@ -81,10 +80,15 @@ LinearCuda::Plan LinearCuda::MakePlan(const Shape& shape) const {
                                                      &transpose, sizeof(transpose)));
   const cudaDataType_t x_type = CudaType(shape.x_dtype);
   const cudaDataType_t y_type = CudaType(shape.y_dtype);
-  InitLayout(&plan.weight, x_type, shape.in_dim, shape.out_dim, shape.in_dim, shape.batch,
-             shape.weight_step);
-  InitLayout(&plan.x, x_type, shape.in_dim, shape.rows, shape.x_stride, shape.batch, shape.x_step);
-  InitLayout(&plan.y, y_type, shape.out_dim, shape.rows, shape.y_stride, shape.batch, shape.y_step);
+  SLUICE_CUBLAS_CHECK(
+      cublasLtMatrixLayoutInit(&plan.weight, x_type, shape.in_dim, shape.out_dim, shape.in_dim));
+  SLUICE_CUBLAS_CHECK(
+      cublasLtMatrixLayoutInit(&plan.x, x_type, shape.in_dim, shape.rows, shape.x_stride));
+  SLUICE_CUBLAS_CHECK(
+      cublasLtMatrixLayoutInit(&plan.y, y_type, shape.out_dim, shape.rows, shape.y_stride));
+  RepeatLayout(&plan.weight, shape.batch, shape.weight_step);
+  RepeatLayout(&plan.x, shape.batch, shape.x_step);
+  RepeatLayout(&plan.y, shape.batch, shape.y_step);
 
   cublasLtMatmulPreferenceOpaque_t preference;
   SLUICE_CUBLAS_CHECK(cublasLtMatmulPreferenceInit(&preference));

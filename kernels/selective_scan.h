@@ -8,7 +8,7 @@
 //
 // softplus(x) is x from 20 on, and log1p(exp(x)) below. The only exponentials of decays are of
 // numbers <= 0: a step or an A however large forgets the state and gives neither NaN nor infinity,
-// as long as s_t x b itself is finite. From kMaxScanLogA on all a_log are the same.
+// as long as s_t x and s_t x b are finite. From kMaxScanLogA on all a_log are the same.
 //
 // Prefill may be a scan in chunks of the grid of positions (segment.h): with S_c the sum of chunk
 // c's steps and h' the state after it if it began with none,

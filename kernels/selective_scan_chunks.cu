@@ -13,6 +13,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/check.h"
 #include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/pack.cuh"
@@ -344,10 +345,11 @@ template <bool kOutput>
 void WalkChunks(const SelectiveScanArgs& args, const ScanBuffers& buffers, cudaStream_t stream) {
   const int32_t groups = ScanGroups(args.state_size);
   const int32_t sets = ChannelSets(groups);
-  const int32_t blocks = ChannelBlocks(args.channels, sets);
+  const int64_t blocks = int64_t{ChannelBlocks(args.channels, sets)} * args.chunk_count;
+  SLUICE_CHECK(blocks <= INT32_MAX);
   DispatchDType(args.dtype, [&](auto zero) {
     WalkChunksKernel<kOutput, decltype(zero)>
-        <<<blocks * args.chunk_count, sets * groups * kWarp, 0, stream>>>(args, buffers);
+        <<<static_cast<unsigned>(blocks), sets * groups * kWarp, 0, stream>>>(args, buffers);
   });
   SLUICE_CUDA_CHECK(cudaGetLastError());
 }

@@ -11,6 +11,7 @@ void CheckTokenShift(const TokenShiftArgs& args) {
   SLUICE_CHECK(args.x_stride >= args.dim && args.slot_stride >= args.dim);
   SLUICE_CHECK(args.rows == 0 || (args.x != args.delta && args.x != args.mixed));
   SLUICE_CHECK(args.mixes >= 0 && args.mixes <= kMaxTokenMixes);
+  SLUICE_CHECK(args.delta == nullptr || args.delta != args.mixed);
   SLUICE_CHECK(args.mixes == 0 ||
                (args.mu != nullptr && (args.rows == 0 || args.mixed != nullptr)));
 }

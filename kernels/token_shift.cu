@@ -63,6 +63,7 @@ __global__ __launch_bounds__(kThreads) void TokenShiftKernel(
   const SequenceSlice slice = SliceOfBlock(args, blockIdx.x, slices);
   const Segment& segment = slice.segment;
   const int32_t tiles = (segment.length + kTileRows - 1) / kTileRows;
+  if (slice.first_tile >= tiles) return;
   const T* const x = static_cast<const T*>(args.x) + segment.row * args.x_stride + channel;
   const Results<T> results = ResultsAt<T>(args, segment.row, channel);
   float* const last = args.last + segment.slot * args.slot_stride + channel;
