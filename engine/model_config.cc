@@ -18,39 +18,25 @@ constexpr const char* kConfigFile = "config.json";
 constexpr const char* kGenerationFile = "generation_config.json";
 
 // What transformers of one version or another writes into every config.json and no model's function
-// depends on. Its settings for generation are read of generation_config.json alone.
+// depends on; also how much it would generate and in what form, which a request says here.
 constexpr std::string_view kIgnoredKeys[] = {
     "_commit_hash",
     "_name_or_path",
     "add_cross_attention",
     "architectures",
     "auto_map",
-    "bad_words_ids",
-    "begin_suppress_tokens",
     "chunk_size_feed_forward",
     "cross_attention_hidden_size",
     "decoder_start_token_id",
-    "diversity_penalty",
-    "do_sample",
     "dtype",
-    "early_stopping",
-    "encoder_no_repeat_ngram_size",
-    "exponential_decay_length_penalty",
     "finetuning_task",
-    "forced_bos_token_id",
-    "forced_eos_token_id",
     "id2label",
     "initializer_range",
     "is_decoder",
     "is_encoder_decoder",
     "label2id",
-    "length_penalty",
     "max_length",
     "max_position_embeddings",
-    "min_length",
-    "no_repeat_ngram_size",
-    "num_beam_groups",
-    "num_beams",
     "num_return_sequences",
     "output_attentions",
     "output_hidden_states",
@@ -59,25 +45,50 @@ constexpr std::string_view kIgnoredKeys[] = {
     "prefix",
     "problem_type",
     "pruned_heads",
-    "remove_invalid_values",
-    "repetition_penalty",
     "return_dict",
     "return_dict_in_generate",
     "sep_token_id",
-    "suppress_tokens",
     "task_specific_params",
-    "temperature",
     "tf_legacy_loss",
     "tie_encoder_decoder",
     "tokenizer_class",
-    "top_k",
-    "top_p",
     "torch_dtype",
     "torchscript",
     "transformers_version",
-    "typical_p",
     "use_bfloat16",
     "use_cache",
+};
+
+// How transformers 4 generates where there is no generation_config.json, with what it writes into
+// config.json for a model that says nothing of it.
+struct GenerationKey {
+  std::string_view name;
+  const char* neutral;     // as JSON; null is taken for the same
+  bool supported = false;  // by ReadGenerationDefaults
+};
+
+constexpr GenerationKey kGenerationKeys[] = {
+    {"bad_words_ids", "null"},
+    {"begin_suppress_tokens", "null"},
+    {"diversity_penalty", "0.0"},
+    {"do_sample", "false", true},
+    {"early_stopping", "false"},
+    {"encoder_no_repeat_ngram_size", "0"},
+    {"exponential_decay_length_penalty", "null"},
+    {"forced_bos_token_id", "null"},
+    {"forced_eos_token_id", "null"},
+    {"length_penalty", "1.0"},
+    {"min_length", "0"},
+    {"no_repeat_ngram_size", "0"},
+    {"num_beam_groups", "1"},
+    {"num_beams", "1"},
+    {"remove_invalid_values", "false"},
+    {"repetition_penalty", "1.0", true},
+    {"suppress_tokens", "null"},
+    {"temperature", "1.0", true},
+    {"top_k", "50", true},
+    {"top_p", "1.0", true},
+    {"typical_p", "1.0"},
 };
 
 // What Model needs to know of a family, with the token ids that its class has for absent keys.
@@ -184,8 +195,23 @@ std::optional<float> ReadOptional(JsonReader& reader, const char* key, double mi
   return static_cast<float>(reader.Number(key, min, min, max));
 }
 
-absl::Status ReadGenerationDefaults(std::string_view text, ModelConfig& config) {
-  SLUICE_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(text, kGenerationFile));
+// Of config.json, which is no place for them; what the other file has as well is taken from there.
+void RefuseGenerationKeys(JsonReader& reader, const nlohmann::json& generation) {
+  for (const GenerationKey& key : kGenerationKeys) {
+    if (!reader.Has(key.name)) continue;
+    if (reader.Value(key.name) == nlohmann::json::parse(key.neutral, nullptr, false)) continue;
+    const auto there = generation.find(key.name);
+    if (!key.supported) {
+      reader.Refuse(key.name, absl::StrCat("it must be ", key.neutral,
+                                           ": another way to generate is not supported"));
+    } else if (there == generation.end() || there->is_null()) {
+      reader.Refuse(key.name, absl::StrCat("put it into ", kGenerationFile,
+                                           ", the only file that says how to generate"));
+    }
+  }
+}
+
+absl::Status ReadGenerationDefaults(const nlohmann::json& json, ModelConfig& config) {
   JsonReader reader(json, kGenerationFile);
   GenerationDefaults& defaults = config.generation;
   if (reader.Has("do_sample")) defaults.do_sample = reader.Bool("do_sample", false);
@@ -226,10 +252,11 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config,
   std::erase_if(eos, [&](int32_t id) { return id >= model.vocab_size; });
   ReadTokenIds(reader, "eos_token_id", model.vocab_size, eos);
   reader.Ignore(kIgnoredKeys);
+  SLUICE_ASSIGN_OR_RETURN(const nlohmann::json generation,
+                          ParseJson(generation_config.value_or("{}"), kGenerationFile));
+  RefuseGenerationKeys(reader, generation);
   SLUICE_RETURN_IF_ERROR(reader.Finish());
-  if (generation_config.has_value()) {
-    SLUICE_RETURN_IF_ERROR(ReadGenerationDefaults(*generation_config, model));
-  }
+  SLUICE_RETURN_IF_ERROR(ReadGenerationDefaults(generation, model));
   return model;
 }
 

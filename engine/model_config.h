@@ -25,7 +25,8 @@
 namespace sluice {
 
 // What the author of a model suggests for sampling; none where nothing is said. The keys of
-// generation_config.json beyond these do not concern a server and are not looked at.
+// generation_config.json beyond these do not concern a server and are not looked at; of config.json
+// only eos_token_id is read, and other settings for generation are refused there.
 struct GenerationDefaults {
   std::optional<bool> do_sample;     // false asks for greedy decoding, whatever the rest says
   std::optional<float> temperature;  // 0..100

@@ -73,14 +73,38 @@ TEST(ModelConfig, IgnoresWhatTransformersWritesIntoEveryFile) {
       Config(R"("return_dict":true,"output_hidden_states":false,"torchscript":false,
              "use_bfloat16":false,"tf_legacy_loss":false,"pruned_heads":{},"is_decoder":false,
              "is_encoder_decoder":false,"add_cross_attention":false,"tie_encoder_decoder":false,
-             "cross_attention_hidden_size":null,"chunk_size_feed_forward":0,"max_length":20,
-             "do_sample":false,"num_beams":1,"temperature":1.0,"top_k":50,"top_p":1.0,
-             "repetition_penalty":1.0,"bad_words_ids":null,"id2label":{"0":"LABEL_0"},
+             "cross_attention_hidden_size":null,"chunk_size_feed_forward":0,
+             "id2label":{"0":"LABEL_0"},
              "label2id":{"LABEL_0":0},"prefix":null,"sep_token_id":null,"problem_type":null,
              "dtype":"bfloat16","transformers_version":"5.23.0")"),
       std::nullopt);
   ASSERT_TRUE(config.ok()) << config.status();
+}
+
+TEST(ModelConfig, TakesTransformersDefaultsForGenerationAsNothingSaid) {
+  const auto config = ParseModelConfig(
+      Config(R"("max_length":20,"min_length":0,"do_sample":false,"early_stopping":false,
+             "num_beams":1,"num_beam_groups":1,"diversity_penalty":0.0,"temperature":1.0,
+             "top_k":50,"top_p":1.0,"typical_p":1.0,"repetition_penalty":1.0,"length_penalty":1.0,
+             "no_repeat_ngram_size":0,"encoder_no_repeat_ngram_size":0,"bad_words_ids":null,
+             "num_return_sequences":1,"output_scores":false,"return_dict_in_generate":false,
+             "forced_bos_token_id":null,"forced_eos_token_id":null,"remove_invalid_values":false,
+             "exponential_decay_length_penalty":null,"suppress_tokens":null,
+             "begin_suppress_tokens":null)"),
+      std::nullopt);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_FALSE(config->generation.do_sample.has_value());
+  EXPECT_FALSE(config->generation.temperature.has_value());
   EXPECT_FALSE(config->generation.top_k.has_value());
+  EXPECT_FALSE(config->generation.top_p.has_value());
+  EXPECT_FALSE(config->generation.repetition_penalty.has_value());
+  EXPECT_TRUE(ParseModelConfig(Config(R"("temperature":null,"top_p":1)"), std::nullopt).ok());
+}
+
+// A server goes by the length and the number that a request asks for.
+TEST(ModelConfig, IgnoresHowMuchTransformersWouldGenerate) {
+  EXPECT_TRUE(
+      ParseModelConfig(Config(R"("max_length":2048,"num_return_sequences":3)"), std::nullopt).ok());
 }
 
 TEST(ModelConfig, AbsentKeysHaveTheDefaultsOfFla) {
@@ -285,6 +309,55 @@ TEST(GenerationDefaults, AreReadFromTheirOwnFile) {
   EXPECT_EQ(defaults.min_p, 0.05F);
   EXPECT_EQ(defaults.repetition_penalty, 1.1F);
   EXPECT_THAT(defaults.eos_token_ids, ElementsAre(3, 4));
+}
+
+TEST(GenerationDefaults, OfConfigJsonAreRefusedUnlessTheirOwnFileHasThem) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"do_sample", "true"}, {"temperature", "0.6"},        {"top_k", "0"},
+      {"top_p", "0.9"},      {"repetition_penalty", "1.2"},
+  };
+  for (const auto& [key, value] : cases) {
+    const std::string pair = "\"" + std::string(key) + "\":" + value;
+    const std::string null = "{\"" + std::string(key) + "\":null}";
+    for (const auto& generation : {std::optional<std::string>(), std::optional<std::string>("{}"),
+                                   std::optional<std::string>(null)}) {
+      EXPECT_THAT(Message(ParseModelConfig(Config(pair), generation).status()),
+                  AllOf(HasSubstr("config.json: " + std::string(key) + " is " + value),
+                        HasSubstr("put it into generation_config.json")));
+    }
+    EXPECT_TRUE(ParseModelConfig(Config(pair), "{" + pair + "}").ok()) << key;
+  }
+  const auto both = ParseModelConfig(Config(R"("temperature":0.6)"), R"({"temperature":0.7})");
+  ASSERT_TRUE(both.ok()) << both.status();
+  EXPECT_EQ(both->generation.temperature, 0.7F);
+}
+
+TEST(GenerationDefaults, OfConfigJsonAreRefusedWhereNoneOtherIsSupported) {
+  const std::vector<Refused> table = {
+      {R"("num_beams":4)", {"num_beams is 4", "it must be 1"}},
+      {R"("typical_p":0.5)", {"typical_p is 0.5", "it must be 1.0"}},
+      {R"("min_length":10)", {"min_length is 10", "it must be 0"}},
+      {R"("no_repeat_ngram_size":3)", {"no_repeat_ngram_size is 3", "it must be 0"}},
+      {R"("bad_words_ids":[[5]])", {"bad_words_ids is [[5]]", "it must be null"}},
+      {R"("suppress_tokens":[5])", {"suppress_tokens is [5]", "it must be null"}},
+      {R"("begin_suppress_tokens":[5])", {"begin_suppress_tokens is [5]"}},
+      {R"("forced_bos_token_id":1)", {"forced_bos_token_id is 1", "it must be null"}},
+      {R"("forced_eos_token_id":2)", {"forced_eos_token_id is 2"}},
+      {R"("exponential_decay_length_penalty":[9,1.1])", {"exponential_decay_length_penalty is"}},
+      {R"("early_stopping":true)", {"early_stopping is true", "it must be false"}},
+  };
+  for (const Refused& refused : table) {
+    SCOPED_TRACE(refused.extra);
+    // Their own file is no place for them: it would not be looked at.
+    for (const auto& generation :
+         {std::optional<std::string>(), std::optional<std::string>("{" + refused.extra + "}")}) {
+      const auto config = ParseModelConfig(Config(refused.extra), generation);
+      EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument);
+      for (const std::string& name : refused.named) {
+        EXPECT_THAT(Message(config.status()), HasSubstr(name));
+      }
+    }
+  }
 }
 
 TEST(GenerationDefaults, TakesNoMoreOfTheTopThanThereAreTokens) {
