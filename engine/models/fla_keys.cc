@@ -99,12 +99,11 @@ FlaHeads ReadFlaHeads(JsonReader& reader, int32_t hidden_size, const FlaDefaults
 FlaShortConv ReadFlaShortConv(JsonReader& reader) {
   FlaShortConv conv = {};
   conv.use = reader.Bool("use_short_conv", false);
-  // Without the convolution its size means nothing, and old checkpoints hold whatever was the
-  // default.
-  const int64_t max = conv.use ? 8 : INT32_MAX;
-  const int64_t min = conv.use ? 2 : 0;
-  if (conv.use || !reader.IsNull("conv_size")) {
-    conv.size = static_cast<int32_t>(reader.Int("conv_size", 4, min, max));
+  if (conv.use) {
+    conv.size = static_cast<int32_t>(reader.Int("conv_size", 4, 2, 8));
+  } else if (!reader.IsNull("conv_size")) {
+    // It means nothing then, and old checkpoints hold whatever was the default.
+    conv.size = static_cast<int32_t>(reader.Int("conv_size", 4, 0, INT32_MAX));
   }
   // Written by fla before 2025, with true as its default.
   if (reader.Bool("share_conv_kernel", false) && conv.use) {

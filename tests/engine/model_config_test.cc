@@ -229,6 +229,7 @@ TEST(ModelConfig, RefusesEachBadValueAndNamesKeyValueAndLimit) {
        {"hidden_ratio", "64", "131072"}},
       {R"("use_short_conv":true,"conv_size":1)", {"conv_size", "1", "2 to 8"}},
       {R"("use_short_conv":true,"conv_size":9)", {"conv_size", "9", "2 to 8"}},
+      {R"("use_short_conv":true,"conv_size":null)", {"conv_size is null", "2 to 8"}},
       {R"("use_short_conv":true,"share_conv_kernel":true)", {"share_conv_kernel"}},
       {R"("use_short_conv":1)", {"use_short_conv", "1", "true or false"}},
       {R"("feature_map":"bias_gelu")", {"feature_map", "\"bias_gelu\"", "sqrelu"}},
