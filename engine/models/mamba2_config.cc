@@ -16,13 +16,15 @@ constexpr MambaDefaults kTransformersDefaults = {.hidden_size = 4096,
                                                  .vocab_size = 32768,
                                                  .tie_word_embeddings = false,
                                                  .bos_token_id = 0,
-                                                 .eos_token_id = 2};
+                                                 .eos_token_id = 2,
+                                                 .by_intermediate_size = false};
 constexpr MambaDefaults kFlaDefaults = {.hidden_size = 2048,
                                         .num_layers = 48,
                                         .vocab_size = 32000,
                                         .tie_word_embeddings = false,
                                         .bos_token_id = 1,
-                                        .eos_token_id = 2};
+                                        .eos_token_id = 2,
+                                        .by_intermediate_size = false};
 
 // Both libraries refuse a number of heads that is not D / P.
 void ReadHeads(JsonReader& reader, int64_t default_groups, Mamba2Config& config) {

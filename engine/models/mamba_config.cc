@@ -10,18 +10,22 @@
 namespace sluice {
 namespace {
 
+// Both libraries write what `expand` makes as intermediate_size, and go by another number where one
+// stands there.
 constexpr MambaDefaults kTransformersDefaults = {.hidden_size = 768,
                                                  .num_layers = 32,
                                                  .vocab_size = 50280,
                                                  .tie_word_embeddings = true,
                                                  .bos_token_id = 0,
-                                                 .eos_token_id = 0};
+                                                 .eos_token_id = 0,
+                                                 .by_intermediate_size = true};
 constexpr MambaDefaults kFlaDefaults = {.hidden_size = 2048,
                                         .num_layers = 48,
                                         .vocab_size = 32000,
                                         .tie_word_embeddings = false,
                                         .bos_token_id = 1,
-                                        .eos_token_id = 2};
+                                        .eos_token_id = 2,
+                                        .by_intermediate_size = true};
 constexpr int64_t kMaxRank = 16384;
 
 int32_t ReadStateSize(JsonReader& reader) {
@@ -30,12 +34,6 @@ int32_t ReadStateSize(JsonReader& reader) {
     reader.Refuse("state_size", absl::StrCat("it must be a multiple of ", kWidthMultiple));
   }
   return static_cast<int32_t>(size);
-}
-
-// Both libraries write what `expand` makes, and go by another number where one stands there.
-int32_t ReadInnerSize(JsonReader& reader, int32_t expanded) {
-  if (!reader.Has("intermediate_size")) return expanded;
-  return ReadWidth(reader, "intermediate_size", expanded, kMaxMambaInnerSize);
 }
 
 int32_t ReadRank(JsonReader& reader, MambaFormat format, int32_t hidden_size) {
@@ -55,7 +53,6 @@ absl::StatusOr<MambaConfig> ReadMambaConfig(JsonReader& reader) {
   MambaConfig config = {};
   config.trunk = ReadMambaTrunk(reader, format,
                                 format == MambaFormat::kFla ? kFlaDefaults : kTransformersDefaults);
-  config.trunk.inner_size = ReadInnerSize(reader, config.trunk.inner_size);
   config.state_size = ReadStateSize(reader);
   config.dt_rank = ReadRank(reader, format, config.trunk.hidden_size);
   SLUICE_RETURN_IF_ERROR(reader.status());

@@ -59,14 +59,17 @@ constexpr std::string_view kIgnoredKeys[] = {
     "d_inner",
     "d_model",
     "fused_add_norm",
-    "intermediate_size",
     "n_layer",
     "pad_vocab_size_multiple",
     "rms_norm",
     "ssm_cfg",
 };
 
-int32_t ReadInnerSize(JsonReader& reader, int32_t hidden_size) {
+int32_t ReadInnerSize(JsonReader& reader, int32_t hidden_size, bool by_intermediate_size) {
+  reader.Ignore({"expand", "intermediate_size"});
+  if (by_intermediate_size && reader.Has("intermediate_size")) {
+    return ReadWidth(reader, "intermediate_size", kWidthMultiple, kMaxMambaInnerSize);
+  }
   const double expand = reader.Number("expand", 2, 1e-3, 1e3);
   const auto inner = static_cast<int64_t>(expand * hidden_size);
   if (inner < kWidthMultiple || inner > kMaxMambaInnerSize || inner % kWidthMultiple != 0) {
@@ -101,7 +104,7 @@ MambaTrunk ReadMambaTrunk(JsonReader& reader, MambaFormat format, const MambaDef
       static_cast<int32_t>(reader.Int("num_hidden_layers", defaults.num_layers, 1, kMaxLayers));
   trunk.vocab_size =
       static_cast<int32_t>(reader.Int("vocab_size", defaults.vocab_size, 8, kMaxVocabSize));
-  trunk.inner_size = ReadInnerSize(reader, trunk.hidden_size);
+  trunk.inner_size = ReadInnerSize(reader, trunk.hidden_size, defaults.by_intermediate_size);
   trunk.conv_kernel = static_cast<int32_t>(reader.Int("conv_kernel", 4, 2, 8));
   trunk.norm_eps = static_cast<float>(reader.Number(eps, 1e-5, 1e-12, 0.1));
   trunk.use_bias = reader.Bool("use_bias", false);

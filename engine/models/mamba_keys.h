@@ -24,7 +24,7 @@ enum class MambaFormat : uint8_t { kTransformers, kFla };
 // Refuses a file with both names of the epsilon.
 MambaFormat ReadMambaFormat(JsonReader& reader);
 
-// What a configuration class has for keys that are absent.
+// What a configuration class has for keys that are absent, and its idea of the inner size.
 struct MambaDefaults {
   int64_t hidden_size;
   int64_t num_layers;
@@ -32,6 +32,9 @@ struct MambaDefaults {
   bool tie_word_embeddings;
   int32_t bos_token_id;
   int32_t eos_token_id;
+  // Whether intermediate_size is the inner size where a file has one, whatever `expand` makes.
+  // Otherwise nothing looks at it.
+  bool by_intermediate_size;
 };
 
 // Around the mixers, and what these have in common.
@@ -39,7 +42,7 @@ struct MambaTrunk {
   int32_t hidden_size;  // multiple of 8, 8..16384
   int32_t num_layers;   // 1..256
   int32_t vocab_size;   // 8..1,000,000
-  int32_t inner_size;   // D = int(expand * hidden_size): multiple of 8, 8..32768
+  int32_t inner_size;   // D, usually int(expand * hidden_size): multiple of 8, 8..32768
   int32_t conv_kernel;  // taps: 2..8
   float norm_eps;       // of every norm
   bool use_bias;        // of in_proj and out_proj
@@ -48,9 +51,9 @@ struct MambaTrunk {
   int32_t bos_token_id;  // of the format's defaults
   int32_t eos_token_id;
 };
-// Reads the trunk, with the inner size that `expand` makes, and ignores what changes no function:
-// initialisation, fused kernels, the type of the residual stream, and keys left over from the
-// checkpoints that files were converted from.
+
+// Reads the trunk, and ignores what changes no function: initialisation, fused kernels, the type of
+// the residual stream, and keys left over from the checkpoints that files were converted from.
 MambaTrunk ReadMambaTrunk(JsonReader& reader, MambaFormat format, const MambaDefaults& defaults);
 
 // Of two names of one key, the one that is there; `name` if none is. Refuses both with different

@@ -129,6 +129,11 @@ TEST(MambaConfig, GoesByTheIntermediateSizeWhereOneIsGiven) {
     EXPECT_EQ(Mamba(keys + R"("intermediate_size":null)").trunk.inner_size, 216);
     EXPECT_THAT(Refusal(keys + R"("intermediate_size":36)"), HasSubstr("intermediate_size is 36"));
   }
+  // What `expand` would make, 156, is no width that is supported.
+  const std::string odd = R"("hidden_size":104,"expand":1.5)";
+  EXPECT_EQ(Mamba(odd + R"(,"intermediate_size":160)").trunk.inner_size, 160);
+  EXPECT_EQ(Mamba(R"("expand":1e6,"intermediate_size":160)").trunk.inner_size, 160);
+  EXPECT_THAT(Refusal(odd + R"(,"intermediate_size":null)"), HasSubstr("expand is 1.5"));
 }
 
 TEST(MambaConfig, RefusesAFileOfBothFormats) {
