@@ -23,7 +23,7 @@ __device__ Pack Amount(const LerpArgs& args, int32_t index, int32_t row, int32_t
 }
 
 // Grid: that of rows. A thread owns 8 neighbouring channels of a row, of every mix, kGroup of them
-// at a time: these are loaded before any is stored, since y may lie over mix. Bound by memory.
+// at a time: these are loaded before any is stored, since y may be mix. Bound by memory.
 template <typename T, int kGroup>
 __global__ __launch_bounds__(kRowGridThreads) void LerpKernel(
     const __grid_constant__ LerpArgs args) {
@@ -54,15 +54,12 @@ __global__ __launch_bounds__(kRowGridThreads) void LerpKernel(
 }  // namespace
 
 void LerpCuda(const LerpArgs& args, cudaStream_t stream) {
-  SLUICE_CHECK(args.rows >= 0 && args.dim > 0 && args.dim % kPack == 0);
-  SLUICE_CHECK(args.x_stride >= args.dim && args.x_stride % kPack == 0);
-  SLUICE_CHECK(args.y_stride >= args.dim && args.y_stride % kPack == 0);
-  SLUICE_CHECK(args.mix == nullptr ||
-               (args.mix_stride >= args.dim && args.mix_stride % kPack == 0));
+  CheckLerp(args);
+  static_assert(kPack == 8);
+  SLUICE_CHECK(args.x_stride % kPack == 0 && args.y_stride % kPack == 0);
+  SLUICE_CHECK(args.mix == nullptr || args.mix_stride % kPack == 0);
   SLUICE_CHECK(IsAligned16(args.x) && IsAligned16(args.delta) && IsAligned16(args.mu));
   SLUICE_CHECK(IsAligned16(args.mix) && IsAligned16(args.y));
-  SLUICE_CHECK(args.count >= 1 && args.count <= kMaxLerps);
-  SLUICE_CHECK(args.count == 1 || (args.mix_step % kPack == 0 && args.y_step % kPack == 0));
   if (args.rows == 0) return;
   const RowGrid grid = GridOfRows(args.rows, args.dim / kPack);
   DispatchDType(args.dtype, [&](auto zero) {

@@ -29,7 +29,9 @@ struct LerpArgs {
   const float* mu;     // [count, D], or null for zeros
   const void* mix;     // [count, rows, D], rows mix_stride apart, or null for zeros
   int64_t mix_stride;  // in elements, >= D
-  void* y;  // [count, rows, D], rows y_stride apart; overlaps no input but mix, where it is mix
+  // [count, rows, D], rows y_stride apart. May be mix itself, with its stride and step; otherwise
+  // it overlaps no input.
+  void* y;
   int64_t y_stride;   // in elements, >= D
   int32_t count = 1;  // of mixes, 1..kMaxLerps
   // From one mix to the next, in elements, multiples of 8; of a single one they mean nothing.
@@ -42,5 +44,8 @@ inline int64_t LerpBytes(const LerpArgs& args) {
   const int64_t tensors = 2 + args.count * (args.mix == nullptr ? 1 : 2);
   return int64_t{args.rows} * args.dim * tensors * DTypeBytes(args.dtype);
 }
+
+// What every device checks; breaking it ends the process.
+void CheckLerp(const LerpArgs& args);
 
 }  // namespace sluice

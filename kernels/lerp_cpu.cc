@@ -41,12 +41,7 @@ HWY_EXPORT(LerpRow);
 
 void LerpCpu(const LerpArgs& args, ThreadPool& pool) {
   SLUICE_CHECK(args.dtype == DType::kFloat32);
-  SLUICE_CHECK(args.rows >= 0);
-  SLUICE_CHECK(args.dim > 0 && args.dim % 8 == 0);
-  SLUICE_CHECK(args.x_stride >= args.dim && args.y_stride >= args.dim);
-  SLUICE_CHECK(args.mix == nullptr || args.mix_stride >= args.dim);
-  SLUICE_CHECK(args.count >= 1 && args.count <= kMaxLerps);
-  SLUICE_CHECK(args.count == 1 || (args.mix_step % 8 == 0 && args.y_step % 8 == 0));
+  CheckLerp(args);
   const int64_t count = int64_t{args.rows} * args.count;
   pool.Ranges(count, kElementGrain / args.dim, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {

@@ -26,7 +26,10 @@ struct Problem {
   std::vector<float> mu;     // [count, dim] or empty
   std::vector<float> mix;    // [count, rows, dim] or empty
   int32_t count = 1;
-  bool in_place = false;  // y over mix
+  bool in_place = false;  // y is mix
+  // By how much more mix has than it would.
+  int64_t more_stride = 0;
+  int64_t more_step = 0;
 };
 
 std::vector<float> Mixed(Device& device, const Problem& p) {
@@ -47,11 +50,11 @@ std::vector<float> Mixed(Device& device, const Problem& p) {
                .delta = delta.data(),
                .mu = mu.as<float>(),
                .mix = p.in_place ? y.data() : mix.data(),
-               .mix_stride = mix_stride,
+               .mix_stride = mix_stride + p.more_stride,
                .y = y.data(),
                .y_stride = stride + 16,
                .count = p.count,
-               .mix_step = rows * mix_stride,
+               .mix_step = rows * mix_stride + p.more_step,
                .y_step = rows * (stride + 16)});
   const std::vector<float> written = y.Read(p.dtype);
   EXPECT_TRUE(AllPoison(Columns(written, p.dim, p.padding + 16, stride + 16)))
@@ -183,6 +186,24 @@ TEST_P(LerpDeathTest, RefusesWhatBreaksALimit) {
   if (!is_cuda()) {
     EXPECT_DEATH(Mixed(device(), Make(DType::kBFloat16, 1, 8, {}, 853)), kCheckFailed);
   }
+}
+
+TEST_P(LerpDeathTest, RefusesAPlaceOfAnotherShape) {
+  Problem p = Make(DType::kFloat32, 3, 16, {}, 856, 2);
+  p.in_place = true;
+  p.more_stride = -8;
+  EXPECT_DEATH(Mixed(device(), p), kCheckFailed);
+  p.more_stride = 0;
+  p.more_step = -8;
+  EXPECT_DEATH(Mixed(device(), p), kCheckFailed);
+}
+
+TEST_P(LerpTest, TheStepOfASingleMixMeansNothing) {
+  Problem p = Make(DType::kFloat32, 3, 16, {}, 857);
+  const std::vector<float> mixed = Mixed(device(), p);
+  p.in_place = true;
+  p.more_step = -7;
+  EXPECT_TRUE(SameBits(Mixed(device(), p), mixed));
 }
 
 }  // namespace
