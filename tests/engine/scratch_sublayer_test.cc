@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "engine/model.h"
+#include "engine/upload_arena.h"
 #include "gtest/gtest.h"
 #include "tests/engine/tiny_family.h"
+#include "tests/engine/upload_batch.h"
 #include "tests/kernels/devices.h"
 
 namespace sluice {
@@ -49,39 +51,32 @@ class ScratchSublayerTest : public testing::TestWithParam<TinyFamily> {
     ASSERT_TRUE(loaded_->Load(*checkpoint, nullptr).ok());
   }
 
-  // Every sublayer of the first layer, over scratch memory of what it measures and `more` bytes.
-  void Run(const Batch& batch, int64_t more) const {
+  size_t Blocks() const { return loaded_->architecture().blocks.size(); }
+
+  // Sublayer `index` of the first layer, over scratch memory of what it measures and `more` bytes.
+  void Run(size_t index, const Batch& batch, int64_t more) const {
     const int64_t cells = int64_t{batch.rows()} * config_.hidden_size;
     const std::vector<float> normed(cells, 0.5F);
     std::vector<float> x(cells, 0.0F);
     std::vector<float> states(kSlots * loaded_->SlotFloats(), 0.0F);
+    UploadArena inputs(device_.get(), kBatchBytes);
     SublayerContext context = {
-        .batch = {.rows = batch.rows(),
-                  .decode_rows = static_cast<int32_t>(batch.decode_slots.size()),
-                  .segment_count = static_cast<int32_t>(batch.segments.size()),
-                  .chunk_count = static_cast<int32_t>(batch.chunks.size()),
-                  .tokens = batch.tokens.data(),
-                  .positions = batch.positions.data(),
-                  .decode_slots = batch.decode_slots.data(),
-                  .segments = batch.segments.data(),
-                  .chunks = batch.chunks.data()},
+        .batch = UploadBatch(batch, &inputs),
         .normed = normed.data(),
         .x = x.data(),
         .states = states.data(),
         .slot_stride = loaded_->SlotFloats(),
     };
-    for (const ResidualBlock& block : loaded_->architecture().blocks) {
-      const int64_t bytes =
-          block.sublayer->ScratchBytes(context.batch.rows, context.batch.chunk_count);
-      const DeviceBuffer memory(device_.get(), bytes + kGrain);
-      std::fill_n(memory.as<std::byte>() + bytes, kGrain, kGuard);
-      context.scratch = {memory.as<std::byte>(), bytes + more};
-      block.sublayer->Forward(0, context);
-      EXPECT_EQ(std::count(memory.as<std::byte>() + bytes, memory.as<std::byte>() + bytes + kGrain,
-                           kGuard),
-                kGrain)
-          << "written past what was measured, of " << block.norm;
-    }
+    const ResidualBlock& block = loaded_->architecture().blocks[index];
+    const int64_t bytes =
+        block.sublayer->ScratchBytes(context.batch.rows, context.batch.chunk_count);
+    const DeviceBuffer memory(device_.get(), bytes + kGrain);
+    std::byte* const end = memory.as<std::byte>() + bytes;
+    std::fill_n(end, kGrain, kGuard);
+    context.scratch = {memory.as<std::byte>(), bytes + more};
+    block.sublayer->Forward(0, context);
+    EXPECT_EQ(std::count(end, end + kGrain, kGuard), kGrain)
+        << "written past what was measured, of " << block.norm;
   }
 
   static constexpr int64_t kSlots = 4;
@@ -108,15 +103,19 @@ Batch RowsAndSegments() {
 }
 
 TEST_P(ScratchSublayerTest, TakesNoMoreThanItMeasures) {
-  Run(DecodeRows(), 0);
-  Run(RowsAndSegments(), 0);
+  for (size_t index = 0; index < Blocks(); ++index) {
+    Run(index, DecodeRows(), 0);
+    Run(index, RowsAndSegments(), 0);
+  }
 }
 
 using ScratchSublayerDeathTest = ScratchSublayerTest;
 
 TEST_P(ScratchSublayerDeathTest, TakesNoLessThanItMeasures) {
-  EXPECT_DEATH(Run(DecodeRows(), -kGrain), kCheckFailed);
-  EXPECT_DEATH(Run(RowsAndSegments(), -kGrain), kCheckFailed);
+  for (size_t index = 0; index < Blocks(); ++index) {
+    EXPECT_DEATH(Run(index, DecodeRows(), -kGrain), kCheckFailed) << index;
+    EXPECT_DEATH(Run(index, RowsAndSegments(), -kGrain), kCheckFailed) << index;
+  }
 }
 
 std::string FamilyName(const testing::TestParamInfo<TinyFamily>& info) { return info.param.name; }
