@@ -1,10 +1,15 @@
-// The three forms of every model are one function: chunkwise as it prefills, recurrent as it
-// decodes, and parallel, for which the oracles stand in: every output from all tokens up to it, in
-// double precision and without a state in between.
+// The three forms of every model are one function: chunkwise as it prefills and recurrent as it
+// decodes, in float32 on every device, and parallel, for which the oracles stand in on the CPU:
+// every output from all tokens up to it, in double precision and without a state in between.
+//
+// For Decaying Fast Weights and Mamba the CPU's chunkwise leg walks tokens as the recurrent one
+// does: there it is the oracle leg that tells.
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -12,6 +17,7 @@
 #include "tests/engine/tiny_family.h"
 #include "tests/engine/tiny_run.h"
 #include "tests/kernels/compare.h"
+#include "tests/kernels/devices.h"
 #include "tests/kernels/gated_ref.h"
 #include "tests/kernels/selective_scan_ref.h"
 
@@ -142,19 +148,26 @@ void ParallelDevice::SelectiveScan(const SelectiveScanArgs& args) {
   std::copy(result.state.begin(), result.state.end(), state);
 }
 
-class FamilyFormsTest : public testing::TestWithParam<TinyFamily> {
+class FamilyFormsTest : public testing::TestWithParam<std::tuple<DeviceKind, TinyFamily>> {
  protected:
-  TinyFamilyModel model_{GetParam()};
+  void SetUp() override {
+    std::string error;
+    device_ = std::get<DeviceKind>(GetParam()) == DeviceKind::kCuda ? CreateCudaDevice(0, &error)
+                                                                    : CreateCpuDevice(2);
+    ASSERT_NE(device_, nullptr) << error;
+  }
+
+  TinyFamilyModel model_{std::get<TinyFamily>(GetParam())};
+  std::unique_ptr<Device> device_;
 };
 
 TEST_P(FamilyFormsTest, AreOneFunction) {
   std::vector<int32_t> tokens;
   for (int32_t i = 0; i < kTokens; ++i) tokens.push_back((131 + i * 97 + i * i * 29) % 256);
   ParallelDevice oracle;
-  CpuDevice cpu(2);
   TinyRun parallel(model_, &oracle);
-  TinyRun chunkwise(model_, &cpu);
-  TinyRun recurrent(model_, &cpu);
+  TinyRun chunkwise(model_, device_.get());
+  TinyRun recurrent(model_, device_.get());
   parallel.Prefill(tokens);
   EXPECT_GT(oracle.calls(), 0);
   const std::vector<float> logprobs = parallel.Logprobs();
@@ -175,9 +188,15 @@ TEST_P(FamilyFormsTest, AreOneFunction) {
   EXPECT_TRUE(Near(recurrent.State(), state, {kTolerance, 10 * kTolerance}));
 }
 
-std::string FamilyName(const testing::TestParamInfo<TinyFamily>& info) { return info.param.name; }
+std::string CaseName(const testing::TestParamInfo<std::tuple<DeviceKind, TinyFamily>>& info) {
+  const bool cuda = std::get<DeviceKind>(info.param) == DeviceKind::kCuda;
+  return std::string(cuda ? "Cuda" : "Cpu") + "_" + std::get<TinyFamily>(info.param).name;
+}
 
-INSTANTIATE_TEST_SUITE_P(All, FamilyFormsTest, testing::ValuesIn(TinyFamilies()), FamilyName);
+INSTANTIATE_TEST_SUITE_P(All, FamilyFormsTest,
+                         testing::Combine(testing::ValuesIn(DevicesUnderTest()),
+                                          testing::ValuesIn(TinyFamilies())),
+                         CaseName);
 
 }  // namespace
 }  // namespace sluice
