@@ -25,6 +25,7 @@
 #include "tests/bench/kernel_timer.h"
 #include "tests/bench/parallel_form.h"
 #include "tests/kernels/packed_rows.h"
+#include "tests/kernels/relative_error.h"
 
 namespace sluice {
 namespace {
@@ -191,17 +192,6 @@ struct Form {
   std::function<void(int32_t)> run;
 };
 
-double RelativeError(const std::vector<float>& got, const std::vector<float>& want) {
-  double error = 0;
-  double size = 0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    const double difference = double{got[i]} - want[i];
-    error += difference * difference;
-    size += double{want[i]} * want[i];
-  }
-  return std::sqrt(error / size);
-}
-
 // Whether the forms are one function.
 bool Agree(Sequence& sequence, const std::vector<Form>& forms) {
   const double bound = sequence.shape().dtype == DType::kFloat32 ? 1e-5 : 1e-2;
@@ -217,7 +207,7 @@ bool Agree(Sequence& sequence, const std::vector<Form>& forms) {
     const double error = RelativeError(got, want);
     std::printf("# %s differs from %s by %.1e of its size at %d tokens\n", form.name, forms[0].name,
                 error, kCompared);
-    good = good && error <= bound;  // and is a number
+    good = good && error <= bound;
   }
   return good;
 }

@@ -11,6 +11,7 @@
 #include "tests/kernels/log_gate_ref.h"
 #include "tests/kernels/mlstm_gates_ref.h"
 #include "tests/kernels/normalizer_ref.h"
+#include "tests/kernels/relative_error.h"
 #include "tests/kernels/strided.h"
 
 namespace sluice {

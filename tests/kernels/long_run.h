@@ -1,8 +1,7 @@
-// What the long runs of the recurrences share: their length, and how far their ends are apart.
+// What the long runs of the recurrences share: their length, their rows, and how numbers are drawn.
 #pragma once
 
 #include <cmath>
-#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -25,18 +24,6 @@ struct LongRunErrors {
 // Uniform with deviation 1: as good as normal here, and drawn faster.
 inline std::vector<float> Drawn(Random& random, int64_t count, DType dtype) {
   return Rounded(random.Uniforms(count, -std::sqrt(3.0), std::sqrt(3.0)), dtype);
-}
-
-// ||got - want|| / ||want||, and infinity if a number is none.
-inline double RelativeError(const std::vector<float>& got, const std::vector<double>& want) {
-  double error = got.size() == want.size() ? 0 : INFINITY;
-  double size = 0;
-  for (size_t i = 0; std::isfinite(error) && i < want.size(); ++i) {
-    error += (got[i] - want[i]) * (got[i] - want[i]);
-    size += want[i] * want[i];
-  }
-  const double relative = std::sqrt(error / size);
-  return std::isfinite(relative) ? relative : INFINITY;
 }
 
 }  // namespace sluice

@@ -16,6 +16,7 @@
 #include "tests/kernels/gated_long_run.h"
 #include "tests/kernels/guarded_memory.h"
 #include "tests/kernels/random_data.h"
+#include "tests/kernels/relative_error.h"
 #include "tests/kernels/selective_scan_ref.h"
 
 namespace sluice {
