@@ -85,7 +85,8 @@ void DrawMlstm(const GatedShape& s, Random& random, GatedBlock* block) {
 
 }  // namespace
 
-// Bounds are about three times the errors on either device.
+// Bounds are about three times the larger of the errors on the CPU and on a GPU, as the table in
+// kernels/README.md has them: 2.8 to 3.4 times in float32, 2.3 to 3 times for bfloat16 outputs.
 std::vector<GatedLongKind> GatedLongKinds() {
   constexpr DType kAny = DType::kFloat32;
   constexpr ReadKind kInclusive = ReadKind::kInclusive;
@@ -95,61 +96,61 @@ std::vector<GatedLongKind> GatedLongKinds() {
     MakePositive(s, block);
   };
   return {
-      {"gla", {kAny, 4, 2, 32, 32, 0.18F}, LongNormalizer::kNone, 1e-6, 4e-3, DrawGla},
-      {"hgrn2", {kAny, 2, 2, 32, 16, 0.18F}, LongNormalizer::kNone, 1e-6, 4e-3, DrawHgrn2},
+      {"gla", {kAny, 4, 2, 32, 32, 0.18F}, LongNormalizer::kNone, 5e-7, 4e-3, DrawGla},
+      {"hgrn2", {kAny, 2, 2, 32, 16, 0.18F}, LongNormalizer::kNone, 4e-7, 4e-3, DrawHgrn2},
       {"rwkv6",
        {kAny, 2, 2, 32, 32, 1, GateKind::kVector, false, kExclusive},
        LongNormalizer::kNone,
-       1e-6,
+       4e-7,
        4e-3,
        DrawRwkv6},
       {"retnet",
        {kAny, 2, 2, 32, 64, 0.18F, GateKind::kConstant},
        LongNormalizer::kNone,
-       3e-6,
+       2.4e-6,
        4e-3,
        DrawRetNet},
       {"gated_retnet",
        {kAny, 2, 2, 32, 32, 0.18F, GateKind::kScalar},
        LongNormalizer::kNone,
-       1e-6,
+       5e-7,
        4e-3,
        DrawGla},
       {"mamba2",
        {kAny, 4, 4, 48, 16, 1, GateKind::kScalar, false, kInclusive, 2},
        LongNormalizer::kNone,
-       1e-6,
+       7e-7,
        4e-3,
        DrawMamba2},
       {"linear_attn",
        {kAny, 2, 2, 32, 32, 0.18F, GateKind::kNone},
        LongNormalizer::kNone,
-       2e-5,
+       1.8e-5,
        4e-3,
        none},
       {"linear_attn, normaliser",
        {kAny, 2, 2, 32, 32, 0.18F, GateKind::kNone},
        LongNormalizer::kSum,
-       2e-5,
+       1.6e-5,
        8e-3,
        positive},
       {"gated_rfa, normaliser",
        {kAny, 2, 2, 32, 16, 1, GateKind::kScalar},
        LongNormalizer::kSum,
-       1e-6,
+       4e-7,
        8e-3,
        DrawGatedRfa},
       {"decaying_fast_weights",
        {kAny, 2, 2, 16, 32, 0.25F, GateKind::kVector, true},
        LongNormalizer::kNone,
-       1e-6,
+       3e-7,
        4e-3,
        DrawFastWeights},
       {"xlstm, normaliser",
        {kAny, 2, 2, 16, 32, 0.25F, GateKind::kScalar},
        LongNormalizer::kMlstm,
-       1e-6,
-       8e-3,
+       1.3e-6,
+       7.5e-3,
        DrawMlstm},
   };
 }
