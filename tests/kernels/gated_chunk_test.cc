@@ -20,10 +20,6 @@ constexpr Tolerance kFloat32Tolerance = {1e-5, 1e-4};
 // error of a weight exp(G_i - G_j).
 constexpr Tolerance kStrongTolerance = {5e-5, 4e-4};
 
-GatedShape Shape(DType dtype, int32_t heads, int32_t kv_heads, int32_t key_dim, int32_t value_dim) {
-  return {dtype, heads, kv_heads, key_dim, value_dim, 1 / std::sqrt(static_cast<float>(key_dim))};
-}
-
 class GatedChunkTest : public DeviceTest {};
 INSTANTIATE_TEST_SUITE_P(Devices, GatedChunkTest, testing::ValuesIn(DevicesUnderTest()),
                          DeviceName);
@@ -39,8 +35,8 @@ TEST(GatedRef, ThreeFormsAreOneFunction) {
     for (const Gates gates :
          {Gates::kTypical, Gates::kZero, Gates::kStrong, Gates::kMixed, Gates::kUnbounded}) {
       SCOPED_TRACE(testing::Message() << kind.name << ", gates " << static_cast<int>(gates));
-      const GatedProblem p =
-          MakeGatedProblem(Shape(DType::kFloat32, 4, 4, 16, 16), {{40, 5, 0}}, gates, 900, kind);
+      const GatedProblem p = MakeGatedProblem(ScaledShape(DType::kFloat32, 4, 4, 16, 16),
+                                              {{40, 5, 0}}, gates, 900, kind);
       const ref::GatedHead head = HeadOf(p, 0, 1);
       const ref::GatedResult recurrent = ref::GatedRecurrent(head);
       for (const ref::GatedResult& other :
@@ -71,7 +67,7 @@ TEST(PackedRows, CutsChunksOnTheGridOfPositions) {
 TEST_P(GatedChunkTest, FollowsTheRecurrenceByHand) {
   // Channel 0 alone counts; two tokens, decays 1/2 and 1/4, as GatedRef has it.
   GatedProblem p =
-      MakeGatedProblem(Shape(DType::kFloat32, 1, 1, 16, 16), {{2, 0, 0}}, Gates::kZero, 1);
+      MakeGatedProblem(ScaledShape(DType::kFloat32, 1, 1, 16, 16), {{2, 0, 0}}, Gates::kZero, 1);
   p.shape.scale = 2;
   p.q.assign(32, 0);
   p.k.assign(32, 0);
@@ -237,7 +233,7 @@ TEST_P(GatedChunkTest, AgreesWithTheOracle) {
                    << row.runs[0].length << " " << row.kind.name << ", gates "
                    << static_cast<int>(row.gates));
       GatedProblem p =
-          MakeGatedProblem(Shape(dtype, row.heads, row.kv_heads, row.key_dim, row.value_dim),
+          MakeGatedProblem(ScaledShape(dtype, row.heads, row.kv_heads, row.key_dim, row.value_dim),
                            row.runs, row.gates, ++seed, row.kind);
       p.wide = row.wide;
       p.first_row = row.first_row;
@@ -249,8 +245,8 @@ TEST_P(GatedChunkTest, AgreesWithTheOracle) {
 
 TEST_P(GatedChunkTest, MultipliesByTheScale) {
   for (const float scale : {1.0F, 0.3F}) {
-    GatedProblem p =
-        MakeGatedProblem(Shape(DType::kFloat32, 2, 2, 32, 32), {{70, 0, 0}}, Gates::kTypical, 1050);
+    GatedProblem p = MakeGatedProblem(ScaledShape(DType::kFloat32, 2, 2, 32, 32), {{70, 0, 0}},
+                                      Gates::kTypical, 1050);
     p.shape.scale = scale;
     ExpectAgreesWithOracle(p, RunGatedChunk(device(), p), kFloat32Tolerance);
   }
@@ -259,7 +255,7 @@ TEST_P(GatedChunkTest, MultipliesByTheScale) {
 TEST_P(GatedChunkTest, IsTheRecurrentFormInTheOracleTolerance) {
   for (const DType dtype : ActivationTypes()) {
     const GatedProblem p =
-        MakeGatedProblem(Shape(dtype, 4, 2, 32, 48), {{70, 30, 0}}, Gates::kTypical, 1060);
+        MakeGatedProblem(ScaledShape(dtype, 4, 2, 32, 48), {{70, 30, 0}}, Gates::kTypical, 1060);
     GatedOutcome steps = {{}, p.State(1)};
     for (int64_t t = 0; t < 70; ++t) {
       const GatedOutcome step = RunGatedStep(device(), PartOf(p, 0, t, 1, steps.states));
@@ -277,115 +273,23 @@ TEST_P(GatedChunkTest, IsTheRecurrentFormInTheOracleTolerance) {
 TEST_P(GatedChunkTest, IsTheParallelFormInTheOracleTolerance) {
   for (const DType dtype : ActivationTypes()) {
     const GatedProblem p =
-        MakeGatedProblem(Shape(dtype, 1, 1, 16, 32), {{100, 0, 0}}, Gates::kTypical, 1070);
+        MakeGatedProblem(ScaledShape(dtype, 1, 1, 16, 32), {{100, 0, 0}}, Gates::kTypical, 1070);
     const ref::GatedResult want = ref::GatedParallel(HeadOf(p, 0, 0));
     EXPECT_TRUE(Near(RunGatedChunk(device(), p).out, want.out,
                      dtype == DType::kFloat32 ? kFloat32Tolerance : kBFloat16Tolerance));
   }
 }
 
-// Every sequence alone gives what it gave in its batch.
-void ExpectSequencesAlone(Device& device, const GatedProblem& p) {
-  const GatedOutcome all = RunGatedChunk(device, p);
-  const int64_t out_cols = int64_t{p.shape.heads} * p.shape.value_dim;
-  const int64_t state_size = p.shape.StateSize();
-  int64_t token = 0;
-  for (size_t run = 0; run < p.runs.size(); ++run) {
-    const TokenRun tokens = p.runs[run];
-    const GatedOutcome alone =
-        RunGatedChunk(device, PartOf(p, run, 0, tokens.length, p.State(tokens.slot)));
-    EXPECT_TRUE(SameBits(alone.out, Part(all.out, token * out_cols, tokens.length * out_cols)))
-        << run;
-    EXPECT_TRUE(SameBits(alone.states, Part(all.states, tokens.slot * state_size, state_size)))
-        << run;
-    token += tokens.length;
-  }
-}
-
-TEST_P(GatedChunkTest, ASequenceDoesNotDependOnItsBatchNorOnItsSlot) {
-  for (const GatedKind& kind : AllGatedKinds()) {
-    for (const DType dtype : ActivationTypes()) {
-      SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " " << kind.name);
-      const int32_t kv_heads = kind.shared_keys == 1 ? 2 : 4;
-      GatedProblem p = MakeGatedProblem(Shape(dtype, 4, kv_heads, 48, 80),
-                                        {{5, 0, 0}, {70, 37, 0}, {64, 64, 0}, {1, 9, 0}},
-                                        Gates::kTypical, 1080, kind);
-      p.first_row = 2;
-      p.wide = true;
-      ExpectSequencesAlone(device(), p);
-    }
-  }
-}
-
-// Runs run 0 of the problem in parts that end after `ends` tokens.
-GatedOutcome RunInParts(Device& device, const GatedProblem& p, const std::vector<int64_t>& ends) {
-  GatedOutcome parts = {{}, p.State(p.runs[0].slot)};
-  int64_t begin = 0;
-  for (const int64_t end : ends) {
-    const GatedOutcome part = RunGatedChunk(device, PartOf(p, 0, begin, end - begin, parts.states));
-    parts.out.insert(parts.out.end(), part.out.begin(), part.out.end());
-    parts.states = part.states;
-    begin = end;
-  }
-  return parts;
-}
-
-void ExpectSameBitsInParts(Device& device, const GatedProblem& p,
-                           const std::vector<std::vector<int64_t>>& splits) {
-  const GatedOutcome whole = RunGatedChunk(device, p);
-  for (const std::vector<int64_t>& ends : splits) {
-    const GatedOutcome parts = RunInParts(device, p, ends);
-    EXPECT_TRUE(SameBits(parts.out, whole.out));
-    EXPECT_TRUE(
-        SameBits(parts.states, Part(whole.states, p.shape.StateSize(), p.shape.StateSize())));
-  }
-}
-
-TEST_P(GatedChunkTest, ASplitOnTheGridChangesNoBit) {
-  constexpr struct {
-    int32_t heads;
-    int32_t kv_heads;
-    int32_t key_dim;
-    int32_t value_dim;
-    Gates gates;
-  } kShapes[] = {{2, 1, 64, 128, Gates::kTypical},
-                 {3, 3, 48, 80, Gates::kMixed},
-                 {1, 1, 256, 512, Gates::kTypical},
-                 {2, 2, 16, 16, Gates::kStrong}};
-  for (const auto& shape : kShapes) {
-    for (const DType dtype : ActivationTypes()) {
-      SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " K=" << shape.key_dim);
-      // 27 tokens to the grid, then 64 at a time, then 45.
-      GatedProblem p = MakeGatedProblem(
-          Shape(dtype, shape.heads, shape.kv_heads, shape.key_dim, shape.value_dim),
-          {{200, 101, 0}}, shape.gates, 1090);
-      p.wide = true;
-      ExpectSameBitsInParts(device(), p, {{27, 200}, {91, 200}, {27, 91, 155, 200}, {155, 200}});
-    }
-  }
-}
-
-TEST_P(GatedChunkTest, ASplitOnTheGridChangesNoBitOfAnyKind) {
-  for (const GatedKind& kind : AllGatedKinds()) {
-    for (const DType dtype : ActivationTypes()) {
-      SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " " << kind.name);
-      const GatedProblem p =
-          MakeGatedProblem(Shape(dtype, 4, 4, 48, 48), {{110, 50, 0}}, Gates::kMixed, 1095, kind);
-      ExpectSameBitsInParts(device(), p, {{14, 78, 110}, {78, 110}});
-    }
-  }
-}
-
 TEST_P(GatedChunkTest, TakesNoSegments) {
   const GatedProblem p =
-      MakeGatedProblem(Shape(DType::kFloat32, 1, 1, 16, 16), {}, Gates::kZero, 1100);
+      MakeGatedProblem(ScaledShape(DType::kFloat32, 1, 1, 16, 16), {}, Gates::kZero, 1100);
   EXPECT_TRUE(SameBits(RunGatedChunk(device(), p).states, p.states));
 }
 
 TEST(GatedChunkThreads, GiveTheSameBits) {
   for (const GatedKind& kind : {GatedKind{}, kExclusive, kValueGate}) {
     SCOPED_TRACE(kind.name);
-    const GatedProblem p = MakeGatedProblem(Shape(DType::kFloat32, 3, 3, 64, 112),
+    const GatedProblem p = MakeGatedProblem(ScaledShape(DType::kFloat32, 3, 3, 64, 112),
                                             {{70, 9, 0}, {130, 0, 0}}, Gates::kTypical, 1110, kind);
     const GatedOutcome one = RunGatedChunk(*CreateCpuDevice(1), p);
     const GatedOutcome four = RunGatedChunk(*CreateCpuDevice(4), p);
@@ -414,11 +318,11 @@ TEST_P(GatedChunkDeathTest, RefusesWhatBreaksALimit) {
                          .workspace = workspace.data()});
     device().Synchronize();
   };
-  chunk(Shape(DType::kFloat32, 2, 2, 16, 16), 32);
-  EXPECT_DEATH(chunk(Shape(DType::kFloat32, 3, 2, 16, 16), 48), kCheckFailed);
-  EXPECT_DEATH(chunk(Shape(DType::kFloat32, 2, 2, 16, 16), 24), kCheckFailed);
+  chunk(ScaledShape(DType::kFloat32, 2, 2, 16, 16), 32);
+  EXPECT_DEATH(chunk(ScaledShape(DType::kFloat32, 3, 2, 16, 16), 48), kCheckFailed);
+  EXPECT_DEATH(chunk(ScaledShape(DType::kFloat32, 2, 2, 16, 16), 24), kCheckFailed);
   if (!is_cuda()) {
-    EXPECT_DEATH(chunk(Shape(DType::kBFloat16, 2, 2, 16, 16), 32), kCheckFailed);
+    EXPECT_DEATH(chunk(ScaledShape(DType::kBFloat16, 2, 2, 16, 16), 32), kCheckFailed);
   }
 }
 

@@ -219,6 +219,11 @@ std::vector<GatedKind> AllGatedKinds() {
   };
 }
 
+GatedShape ScaledShape(DType dtype, int32_t heads, int32_t kv_heads, int32_t key_dim,
+                       int32_t value_dim) {
+  return {dtype, heads, kv_heads, key_dim, value_dim, 1 / std::sqrt(static_cast<float>(key_dim))};
+}
+
 GatedProblem MakeGatedProblem(const GatedShape& shape, const std::vector<TokenRun>& runs,
                               Gates gates, uint64_t seed, const GatedKind& kind) {
   Random random(seed);

@@ -35,6 +35,10 @@ struct GatedKind {
 // shared.
 std::vector<GatedKind> AllGatedKinds();
 
+// Of a vector gate, and with the scale that its keys have in a model.
+GatedShape ScaledShape(DType dtype, int32_t heads, int32_t kv_heads, int32_t key_dim,
+                       int32_t value_dim);
+
 struct GatedProblem {
   GatedShape shape;
   std::vector<TokenRun> runs;

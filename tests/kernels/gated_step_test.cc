@@ -17,10 +17,6 @@ namespace {
 constexpr Tolerance kBFloat16Tolerance = {2.5e-3, 6e-3};
 constexpr Tolerance kFloat32Tolerance = {3e-6, 3e-5};
 
-GatedShape Shape(DType dtype, int32_t heads, int32_t kv_heads, int32_t key_dim, int32_t value_dim) {
-  return {dtype, heads, kv_heads, key_dim, value_dim, 1 / std::sqrt(static_cast<float>(key_dim))};
-}
-
 std::vector<TokenRun> Tokens(int32_t rows) { return std::vector<TokenRun>(rows, {1, 0, 0}); }
 
 class GatedStepTest : public DeviceTest {};
@@ -79,7 +75,7 @@ TEST(GatedRef, ReadsExclusivelyWithBothGatesByHand) {
 TEST_P(GatedStepTest, FollowsTheRecurrenceByHand) {
   // Only channel 0 of q, k and the state count; every decay is a half.
   GatedProblem p =
-      MakeGatedProblem(Shape(DType::kFloat32, 1, 1, 16, 16), Tokens(1), Gates::kZero, 1);
+      MakeGatedProblem(ScaledShape(DType::kFloat32, 1, 1, 16, 16), Tokens(1), Gates::kZero, 1);
   p.shape.scale = 0.5F;
   std::vector<float> state(256);
   for (int i = 0; i < 16; ++i) {
@@ -155,7 +151,7 @@ TEST_P(GatedStepTest, AgreesWithTheOracle) {
                    << row.kv_heads << " K=" << row.key_dim << " V=" << row.value_dim << " "
                    << row.kind.name << ", gates " << static_cast<int>(row.gates));
       GatedProblem p =
-          MakeGatedProblem(Shape(dtype, row.heads, row.kv_heads, row.key_dim, row.value_dim),
+          MakeGatedProblem(ScaledShape(dtype, row.heads, row.kv_heads, row.key_dim, row.value_dim),
                            Tokens(row.rows), row.gates, ++seed, row.kind);
       p.wide = row.wide;
       ExpectAgreesWithOracle(p, RunGatedStep(device(), p),
@@ -166,8 +162,8 @@ TEST_P(GatedStepTest, AgreesWithTheOracle) {
 
 TEST_P(GatedStepTest, MultipliesByTheScale) {
   for (const float scale : {1.0F, 0.3F}) {
-    GatedProblem p =
-        MakeGatedProblem(Shape(DType::kFloat32, 2, 2, 32, 32), Tokens(3), Gates::kTypical, 830);
+    GatedProblem p = MakeGatedProblem(ScaledShape(DType::kFloat32, 2, 2, 32, 32), Tokens(3),
+                                      Gates::kTypical, 830);
     p.shape.scale = scale;
     ExpectAgreesWithOracle(p, RunGatedStep(device(), p), kFloat32Tolerance);
   }
@@ -178,7 +174,7 @@ TEST_P(GatedStepTest, ARowDoesNotDependOnItsBatchNorOnItsSlot) {
     for (const DType dtype : ActivationTypes()) {
       SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " " << kind.name);
       const int32_t kv_heads = kind.shared_keys == 1 ? 2 : 4;
-      GatedProblem p = MakeGatedProblem(Shape(dtype, 4, kv_heads, 48, 80), Tokens(33),
+      GatedProblem p = MakeGatedProblem(ScaledShape(dtype, 4, kv_heads, 48, 80), Tokens(33),
                                         Gates::kTypical, 840, kind);
       p.wide = true;
       const GatedOutcome all = RunGatedStep(device(), p);
@@ -196,7 +192,7 @@ TEST_P(GatedStepTest, ARowDoesNotDependOnItsBatchNorOnItsSlot) {
 
 TEST_P(GatedStepTest, ReachesSlotsBeyondTwoToThe32Floats) {
   GatedProblem p =
-      MakeGatedProblem(Shape(DType::kFloat32, 1, 1, 16, 16), Tokens(1), Gates::kTypical, 850);
+      MakeGatedProblem(ScaledShape(DType::kFloat32, 1, 1, 16, 16), Tokens(1), Gates::kTypical, 850);
   const std::vector<float> initial = p.State(1);
   const Output state(device(), initial);
   const Input q(device(), p.q);
@@ -229,13 +225,13 @@ TEST_P(GatedStepTest, ReachesSlotsBeyondTwoToThe32Floats) {
 
 TEST_P(GatedStepTest, TakesNoRows) {
   const GatedProblem p =
-      MakeGatedProblem(Shape(DType::kFloat32, 1, 1, 16, 16), {}, Gates::kZero, 860);
+      MakeGatedProblem(ScaledShape(DType::kFloat32, 1, 1, 16, 16), {}, Gates::kZero, 860);
   EXPECT_TRUE(SameBits(RunGatedStep(device(), p).states, p.states));
 }
 
 TEST(GatedStepThreads, GiveTheSameBits) {
-  const GatedProblem p =
-      MakeGatedProblem(Shape(DType::kFloat32, 6, 3, 64, 112), Tokens(11), Gates::kTypical, 870);
+  const GatedProblem p = MakeGatedProblem(ScaledShape(DType::kFloat32, 6, 3, 64, 112), Tokens(11),
+                                          Gates::kTypical, 870);
   const GatedOutcome one = RunGatedStep(*CreateCpuDevice(1), p);
   const GatedOutcome two = RunGatedStep(*CreateCpuDevice(2), p);
   EXPECT_TRUE(SameBits(one.out, two.out));
@@ -256,11 +252,11 @@ TEST_P(GatedStepDeathTest, RefusesWhatBreaksALimit) {
                         .operands = PlainOperands(memory, stride)});
     device().Synchronize();
   };
-  step(Shape(DType::kFloat32, 2, 2, 16, 16), 32);
-  EXPECT_DEATH(step(Shape(DType::kFloat32, 3, 2, 16, 16), 48), kCheckFailed);
-  EXPECT_DEATH(step(Shape(DType::kFloat32, 2, 2, 16, 16), 24), kCheckFailed);
+  step(ScaledShape(DType::kFloat32, 2, 2, 16, 16), 32);
+  EXPECT_DEATH(step(ScaledShape(DType::kFloat32, 3, 2, 16, 16), 48), kCheckFailed);
+  EXPECT_DEATH(step(ScaledShape(DType::kFloat32, 2, 2, 16, 16), 24), kCheckFailed);
   if (!is_cuda()) {
-    EXPECT_DEATH(step(Shape(DType::kBFloat16, 2, 2, 16, 16), 32), kCheckFailed);
+    EXPECT_DEATH(step(ScaledShape(DType::kBFloat16, 2, 2, 16, 16), 32), kCheckFailed);
   }
 }
 
