@@ -11,6 +11,7 @@
 #include "tests/engine/upload_batch.h"
 
 namespace sluice {
+
 TinyRun::TinyRun(const TinyFamilyModel& model, Device* device)
     : device_(device),
       model_(*ReadModelConfig(model.path()), device, DType::kFloat32),
