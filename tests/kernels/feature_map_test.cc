@@ -122,8 +122,9 @@ TEST_P(FeatureMapTest, AgreesWithTheOracle) {
     int32_t dim;  // at most; the largest that the kind takes if that is less
     int64_t padding;
     float scale;
-  } kShapes[] = {{1, 1, 8, 0, 1},    {3, 2, 16, 8, 0.5},   {5, 3, 24, 0, 1},  {17, 4, 64, 16, 2},
-                 {65, 1, 128, 0, 1}, {2, 4, 256, 8, 0.25}, {3, 2, 512, 0, 1}, {2, 5, 200, 0, 1}};
+  } kShapes[] = {{1, 1, 8, 0, 1},    {3, 2, 16, 8, 0.5}, {5, 3, 24, 0, 1},
+                 {17, 4, 64, 16, 2}, {65, 1, 128, 0, 1}, {2, 4, 256, 8, 0.25},
+                 {3, 2, 512, 0, 1},  {2, 5, 200, 0, 1},  {3, 16, 256, 0, 1}};
   uint64_t seed = 1000;
   for (const auto& shape : kShapes) {
     for (const FeatureMapKind kind : kKinds) {

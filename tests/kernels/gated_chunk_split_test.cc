@@ -103,6 +103,10 @@ TEST_P(GatedChunkSplitTest, ASplitOnTheGridChangesNoBitOfAnyKind) {
       const GatedProblem p = MakeGatedProblem(ScaledShape(dtype, 4, 4, 48, 48), {{110, 50, 0}},
                                               Gates::kMixed, 1095, kind);
       ExpectSameBitsInParts(device(), p, {{14, 78, 110}, {78, 110}});
+      // Several slices of K and of V, and more chunks than a pipeline has stages.
+      const GatedProblem wide = MakeGatedProblem(ScaledShape(dtype, 4, 4, 80, 144), {{400, 101, 0}},
+                                                 Gates::kMixed, 1096, kind);
+      ExpectSameBitsInParts(device(), wide, {{27, 283, 400}});
     }
   }
 }

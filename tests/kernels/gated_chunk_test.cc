@@ -197,6 +197,8 @@ std::vector<Row> Table() {
       // A decay of a whole row.
       {2, 2, 128, 144, {{300, 30, 0}}, kTypical, true, 2, kFloat32Tolerance, kNoGate},
       {1, 1, 512, 144, {{130, 0, 0}}, kTypical, true, 0, kFloat32Tolerance, kConstant},
+      {1, 1, 512, 48, {{130, 0, 0}}, kTypical, true, 0, kFloat32Tolerance, kScalar},
+      {1, 1, 512, 528, {{70, 3, 0}}, kTypical, true, 0, kFloat32Tolerance, kScalar},
       {3, 1, 256, 64, {{130, 63, 0}}, kTypical, true, 0, kFloat32Tolerance, kConstant},
       {6, 2, 80, 48, {{200, 60, 0}}, Gates::kUnbounded, false, 1, kFloat32Tolerance, kScalar},
       {2, 2, 64, 112, {{300, 5, 0}}, Gates::kMixed, true, 0, kStrongTolerance, kScalar},

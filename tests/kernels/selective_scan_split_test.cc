@@ -69,24 +69,25 @@ ScanOutcome ScanInParts(Device& device, const ScanProblem& p, const std::vector<
   return parts;
 }
 
-// A prompt of 150 tokens from position 101 on: the grid of chunks lies before tokens 27 and 91.
-ScanProblem Prompt(int64_t state_size, DType dtype) {
+// A prompt of `length` tokens from position 101 on: the grid of chunks lies before tokens 27, 91,
+// ..
+ScanProblem Prompt(int64_t state_size, int32_t length, DType dtype) {
   ScanProblem p =
-      MakeScanProblem({40, state_size, 8, true, 0, {150}, ScanSteps::kMixed}, dtype, 760);
+      MakeScanProblem({40, state_size, 8, true, 0, {length}, ScanSteps::kMixed}, dtype, 760);
   p.runs[0].position = 101;
   return p;
 }
 
 TEST_P(SelectiveScanSplitTest, ASplitOnTheGridChangesNoBit) {
-  for (const int64_t state_size : {8, 16, 64, 72}) {
+  for (const int64_t state_size : {8, 16, 24, 64, 72, 256}) {
     for (const DType dtype : ActivationTypes()) {
       SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " N=" << state_size);
-      const ScanProblem p = Prompt(state_size, dtype);
+      const ScanProblem p = Prompt(state_size, 700, dtype);
       const ScanOutcome whole = RunScan(device(), p);
       const std::vector<float> state =
           Part(whole.states, p.runs[0].slot * p.StateSize(), p.StateSize());
       for (const std::vector<int32_t>& ends :
-           std::vector<std::vector<int32_t>>{{27, 150}, {91, 150}, {27, 91, 150}}) {
+           std::vector<std::vector<int32_t>>{{27, 700}, {603, 700}, {27, 91, 700}}) {
         const ScanOutcome parts = ScanInParts(device(), p, ends);
         EXPECT_TRUE(SameBits(parts.out, whole.out)) << ends[0];
         EXPECT_TRUE(SameBits(parts.states, state)) << ends[0];
@@ -97,7 +98,7 @@ TEST_P(SelectiveScanSplitTest, ASplitOnTheGridChangesNoBit) {
 
 TEST_P(SelectiveScanSplitTest, ASplitAnywhereIsTheSameFunction) {
   for (const DType dtype : ActivationTypes()) {
-    const ScanProblem p = Prompt(16, dtype);
+    const ScanProblem p = Prompt(16, 150, dtype);
     const ScanOutcome whole = RunScan(device(), p);
     const std::vector<float> state =
         Part(whole.states, p.runs[0].slot * p.StateSize(), p.StateSize());

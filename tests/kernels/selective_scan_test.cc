@@ -93,6 +93,7 @@ TEST_P(SelectiveScanTest, AgreesWithTheOracle) {
       {48, 128, 0, true, 2, {30}},
       {8, 248, 0, true, 1, {9}},
       {40, 256, 8, true, 3, {17, 8}},
+      {72, 40, 8, true, 1, {600, 300}},
       // ScanSteps.
       {32, 16, 0, true, 2, {700}, ScanSteps::kLong},
       {64, 16, 0, true, 3, {100}, ScanSteps::kStrong},
