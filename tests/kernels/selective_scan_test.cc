@@ -94,7 +94,7 @@ TEST_P(SelectiveScanTest, AgreesWithTheOracle) {
       {8, 248, 0, true, 1, {9}},
       {40, 256, 8, true, 3, {17, 8}},
       {72, 40, 8, true, 1, {600, 300}},
-      // ScanSteps.
+      // Steps.
       {32, 16, 0, true, 2, {700}, ScanSteps::kLong},
       {64, 16, 0, true, 3, {100}, ScanSteps::kStrong},
       {64, 16, 8, true, 9, {100, 5}, ScanSteps::kMixed},
