@@ -47,7 +47,10 @@ std::vector<GoldenCase> Cases() {
   for (const auto& checkpoint : Checkpoints()) {
     for (const DeviceKind device : DevicesUnderTest()) {
       cases.push_back({checkpoint, device, "float32", {1e-3, 1e-3}});
-      cases.push_back({checkpoint, device, "bfloat16", {5e-2, 5e-3}});
+      // An xLSTM divides by sums that may come near zero, so that rounding moves single tokens
+      // more.
+      const bool divides = checkpoint.filename().string().rfind("xlstm", 0) == 0;
+      cases.push_back({checkpoint, device, "bfloat16", {divides ? 6e-2 : 5e-2, 5e-3}});
     }
   }
   return cases;
