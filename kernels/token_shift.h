@@ -35,7 +35,7 @@ struct TokenShiftArgs {
   void* delta;                // [rows, D], contiguous, not x; or null if only mixes are wanted
   int32_t mixes = 0;          // 0..kMaxTokenMixes
   const float* mu = nullptr;  // [mixes, D]
-  void* mixed = nullptr;      // [mixes, rows, D], contiguous, not x
+  void* mixed = nullptr;      // [mixes, rows, D], contiguous, neither x nor delta
 };
 
 // Bytes that the op has to move.

@@ -165,7 +165,8 @@ TEST_P(TokenShiftTest, MixesEachTokenWithTheOneBefore) {
 }
 
 TEST_P(TokenShiftTest, ASequenceDoesNotDependOnItsBatchNorOnItsSlot) {
-  const Problem p = Make({40, 8, 3, {70, 2}}, ActivationTypes().back(), 720);
+  Problem p = Make({40, 8, 3, {70, 2}}, ActivationTypes().back(), 720);
+  p.mu = Random(721).Uniforms(p.dim, 0, 1);
   const Result all = Shifted(device(), p);
   int64_t row = 0;
   for (const TokenRun& sequence : Sequences(p)) {
@@ -176,13 +177,15 @@ TEST_P(TokenShiftTest, ASequenceDoesNotDependOnItsBatchNorOnItsSlot) {
     one.last = Part(p.last, sequence.slot * p.dim, p.dim);
     const Result alone = Shifted(device(), one);
     EXPECT_TRUE(SameBits(alone.delta, Part(all.delta, row * p.dim, sequence.length * p.dim)));
+    EXPECT_TRUE(SameBits(alone.mixed, Part(all.mixed, row * p.dim, sequence.length * p.dim)));
     EXPECT_TRUE(SameBits(alone.last, Part(all.last, sequence.slot * p.dim, p.dim)));
     row += sequence.length;
   }
 }
 
 TEST_P(TokenShiftTest, ASplitChangesNoBit) {
-  const Problem whole = Make({40, 0, 0, {100}}, ActivationTypes().back(), 730);
+  Problem whole = Make({40, 0, 0, {100}}, ActivationTypes().back(), 730);
+  whole.mu = Random(731).Uniforms(whole.dim, 0, 1);
   const Result want = Shifted(device(), whole);
   for (const int32_t split : {1, 16, 64, 99}) {
     SCOPED_TRACE(split);
@@ -200,15 +203,19 @@ TEST_P(TokenShiftTest, ASplitChangesNoBit) {
     const Result second = Shifted(device(), part);
     EXPECT_TRUE(SameBits(second.last, want.last));
     EXPECT_TRUE(SameBits(first.delta, Part(want.delta, 0, first.delta.size())));
+    EXPECT_TRUE(SameBits(first.mixed, Part(want.mixed, 0, first.mixed.size())));
+    EXPECT_TRUE(SameBits(second.mixed, Part(want.mixed, first.mixed.size(), second.mixed.size())));
     EXPECT_TRUE(SameBits(second.delta, Part(want.delta, first.delta.size(), second.delta.size())));
   }
 }
 
 TEST(TokenShiftThreads, GiveTheSameBits) {
-  const Problem p = Make({1000, 0, 9, {33, 70}}, DType::kFloat32, 740);
+  Problem p = Make({1000, 0, 9, {33, 70}}, DType::kFloat32, 740);
+  p.mu = Random(741).Uniforms(p.dim, 0, 1);
   const Result one = Shifted(*CreateCpuDevice(1), p);
   const Result two = Shifted(*CreateCpuDevice(2), p);
   EXPECT_TRUE(SameBits(one.delta, two.delta));
+  EXPECT_TRUE(SameBits(one.mixed, two.mixed));
   EXPECT_TRUE(SameBits(one.last, two.last));
 }
 
@@ -221,6 +228,25 @@ TEST_P(TokenShiftDeathTest, RefusesWhatBreaksALimit) {
   Problem mixed = Make({8, 0, 1, {}}, DType::kFloat32, 752);
   mixed.mu.assign((kMaxTokenMixes + 1) * mixed.dim, 0.5F);
   EXPECT_DEATH(Shifted(device(), mixed), kCheckFailed);
+  const float x[8] = {};
+  const float mu[8] = {};
+  float last[8] = {};
+  float results[8] = {};  // two of them in one place
+  const int32_t slot = 0;
+  const TokenShiftArgs shared = {.dtype = DType::kFloat32,
+                                 .dim = 8,
+                                 .decode_rows = 1,
+                                 .slots = &slot,
+                                 .rows = 1,
+                                 .x = x,
+                                 .x_stride = 8,
+                                 .last = last,
+                                 .slot_stride = 8,
+                                 .delta = results,
+                                 .mixes = 1,
+                                 .mu = mu,
+                                 .mixed = results};
+  EXPECT_DEATH(device().TokenShift(shared), kCheckFailed);
   if (!is_cuda()) {
     EXPECT_DEATH(Shifted(device(), Make({8, 0, 1, {}}, DType::kBFloat16, 751)), kCheckFailed);
   }
