@@ -19,6 +19,10 @@ check_language(CUDA)
 if(CMAKE_CUDA_COMPILER)
   set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)  # the one that cuBLASLt uses
   enable_language(CUDA)
+  # CMake 3.25.1, which Debian 12 has, fails without this library, which CUDA 13 does not have.
+  if(NOT TARGET CUDA::nvToolsExt)
+    add_library(CUDA::nvToolsExt INTERFACE IMPORTED)
+  endif()
   find_package(CUDAToolkit REQUIRED)
   if(CUDAToolkit_VERSION VERSION_LESS 12.0)
     message(FATAL_ERROR "CUDA ${CUDAToolkit_VERSION} found; 12.0 or newer is needed. "
