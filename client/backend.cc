@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/api_key.h"
 #include "client/local_backend.h"
 #include "client/remote_backend.h"
 #include "engine/status_macros.h"
@@ -17,8 +18,12 @@ constexpr int32_t kLocalSlots = 1;
 
 std::string CheckConnection(const ConnectionOptions& options) {
   if (!options.local.empty()) {
-    return options.server.empty() ? "" : "--server and --local exclude each other";
+    if (options.tls.enabled) return "--tls and --local exclude each other";
+    if (!options.server.empty()) return "--server and --local exclude each other";
+    return options.api_key_file.empty() ? "" : "--api-key-file and --local exclude each other";
   }
+  std::string problem = CheckTlsOptions(options.tls);
+  if (!problem.empty()) return problem;
   const bool local_only =
       !options.device.empty() || !options.dtype.empty() || options.threads.has_value();
   return local_only ? "--device, --dtype and --threads need --local" : "";
@@ -40,7 +45,12 @@ absl::StatusOr<EngineConfig> LocalConfig(const ConnectionOptions& options) {
 
 absl::StatusOr<std::shared_ptr<Backend>> MakeBackend(const ConnectionOptions& options) {
   if (options.local.empty()) {
-    return std::make_shared<RemoteBackend>(ConnectTo(options.server));
+    std::string key;
+    if (!options.api_key_file.empty()) {
+      SLUICE_ASSIGN_OR_RETURN(key, ReadApiKey(options.api_key_file));
+    }
+    SLUICE_ASSIGN_OR_RETURN(const auto channel, ConnectTo(options.server, options.tls));
+    return std::make_shared<RemoteBackend>(channel, key);
   }
   SLUICE_ASSIGN_OR_RETURN(EngineConfig config, LocalConfig(options));
   config.state_slots = kLocalSlots;

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "client/tls_options.h"
 #include "engine/engine.h"
 #include "engine/engine_config.h"
 #include "engine/request.h"
@@ -46,7 +47,9 @@ class Backend {
 // What the command line says about where to work.
 struct ConnectionOptions {
   std::string server;  // empty: 127.0.0.1:50051
-  std::string local;   // a model directory: work in this process
+  TlsOptions tls;
+  std::string local;         // a model directory: work in this process
+  std::string api_key_file;  // what to show the server; empty: nothing
   // With `local` alone; empty or unset: as EngineConfig says.
   std::string device;
   std::string dtype;

@@ -14,11 +14,12 @@ struct Subcommand {
   int (*run)(absl::Span<const std::string>, const Environment&);
 };
 
-constexpr std::array<Subcommand, 5> kSubcommands = {{
+constexpr std::array<Subcommand, 6> kSubcommands = {{
     {"generate", "stream the completion of a prompt", RunGenerate},
     {"score", "log-probabilities of a text's tokens", RunScore},
     {"tokenize", "text to token ids, and back", RunTokenize},
     {"model", "what is served, its sizes and its limits", RunModel},
+    {"key", "a new API key, and its entry in the server's key file", RunKey},
     {"health", "whether a server serves, for scripts and probes", RunHealth},
 }};
 
@@ -81,6 +82,9 @@ void AddConnectionOptions(ConnectionOptions* options, Invocation* line) {
   OptionTable& table = line->options;
   table.Section("Where");
   table.Text("server", "HOST:PORT", &options->server, "Server to call. Default: 127.0.0.1:50051.");
+  table.Text("api-key-file", "FILE", &options->api_key_file,
+             "File that holds the API key to show the server. Default: none is shown.");
+  AddTlsOptions(&options->tls, &table);
   table.Text("local", "DIR", &options->local,
              "Work in this process, on this Hugging Face model directory, without a server.");
   table.Text("device", "NAME", &options->device,

@@ -52,13 +52,15 @@ int Fail(const absl::Status& status, const Environment& environment);
 // kExitOk, unless what was printed could not be written.
 int FinishOutput(const Environment& environment);
 
-// Adds --server, --local, --device, --dtype and --threads. `options` outlives the line.
+// Adds --server, --api-key-file, those of TLS, --local, --device, --dtype and --threads. `options`
+// outlives the line.
 void AddConnectionOptions(ConnectionOptions* options, Invocation* line);
 
 int RunGenerate(absl::Span<const std::string> args, const Environment& environment);
 int RunScore(absl::Span<const std::string> args, const Environment& environment);
 int RunTokenize(absl::Span<const std::string> args, const Environment& environment);
 int RunModel(absl::Span<const std::string> args, const Environment& environment);
+int RunKey(absl::Span<const std::string> args, const Environment& environment);
 int RunHealth(absl::Span<const std::string> args, const Environment& environment);
 
 // The whole of `sluice`: args[0] names the subcommand. Returns the exit code.

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <utility>
 
 #include "client/command.h"
 
@@ -34,9 +35,9 @@ Interrupt::~Interrupt() {
   thread_.join();
 }
 
-void Interrupt::Watch(const std::shared_ptr<Backend>& backend) {
+void Interrupt::Watch(std::function<bool()> cancel) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  backend_ = backend;
+  cancel_ = std::move(cancel);
 }
 
 void Interrupt::WaitForSignals() {
@@ -46,12 +47,12 @@ void Interrupt::WaitForSignals() {
     int signal = 0;
     sigwait(&signals, &signal);
     if (signal == kStopSignal) return;
-    std::shared_ptr<Backend> backend;
+    std::function<bool()> cancel;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      backend = backend_.lock();
+      cancel = cancel_;
     }
-    if (cancelled || backend == nullptr || !backend->Cancel()) _exit(kExitInterrupted);
+    if (cancelled || cancel == nullptr || !cancel()) _exit(kExitInterrupted);
     cancelled = true;
   }
 }

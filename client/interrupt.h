@@ -1,11 +1,9 @@
-// Ctrl-C: the call under way is cancelled, so that the server stops its work at once.
+// Ctrl-C: what is under way is cancelled, so that the server stops its work at once.
 #pragma once
 
-#include <memory>
+#include <functional>
 #include <mutex>
 #include <thread>
-
-#include "client/backend.h"
 
 namespace sluice {
 
@@ -19,14 +17,14 @@ class Interrupt {
   Interrupt(const Interrupt&) = delete;
   Interrupt& operator=(const Interrupt&) = delete;
 
-  // From now on cancels this backend's call.
-  void Watch(const std::shared_ptr<Backend>& backend);
+  // From now on calls this, from a thread of its own. False: there was no call to cancel.
+  void Watch(std::function<bool()> cancel);
 
  private:
   void WaitForSignals();
 
   std::mutex mutex_;
-  std::weak_ptr<Backend> backend_;  // guarded by mutex_
+  std::function<bool()> cancel_;  // guarded by mutex_
   std::thread thread_;
 };
 

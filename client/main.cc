@@ -1,5 +1,6 @@
 // The `sluice` command.
 #include <iostream>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,7 +13,11 @@ int main(int argc, char** argv) {
   sluice::Interrupt interrupt;
   const auto connect = [&interrupt](const sluice::ConnectionOptions& options) {
     auto backend = sluice::MakeBackend(options);
-    if (backend.ok()) interrupt.Watch(*backend);
+    if (!backend.ok()) return backend;
+    interrupt.Watch([weak = std::weak_ptr<sluice::Backend>(*backend)] {
+      const std::shared_ptr<sluice::Backend> watched = weak.lock();
+      return watched != nullptr && watched->Cancel();
+    });
     return backend;
   };
   return sluice::RunSluice(args, {std::cin, std::cout, std::cerr, connect});

@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/proto_convert.h"
@@ -21,25 +22,44 @@ constexpr char kDefaultAddress[] = "127.0.0.1:50051";
 constexpr int kReconnectBackoffMs = 100;
 constexpr int kMaxReconnectBackoffMs = 1000;
 
-}  // namespace
-
-std::shared_ptr<grpc::Channel> ConnectTo(const std::string& address) {
-  grpc::ChannelArguments arguments;
+std::shared_ptr<grpc::Channel> NewChannel(
+    const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+    grpc::ChannelArguments arguments) {
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kReconnectBackoffMs);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMaxReconnectBackoffMs);
   arguments.SetMaxReceiveMessageSize(-1);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  return grpc::CreateCustomChannel(address.empty() ? kDefaultAddress : address,
-                                   grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(address.empty() ? kDefaultAddress : address, credentials,
+                                   arguments);
 }
 
-RemoteBackend::RemoteBackend(const std::shared_ptr<grpc::Channel>& channel)
-    : generation_(v1::GenerationService::NewStub(channel)),
+}  // namespace
+
+std::shared_ptr<grpc::Channel> ConnectTo(const std::string& address) {
+  return NewChannel(address, grpc::InsecureChannelCredentials(), {});
+}
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> ConnectTo(const std::string& address,
+                                                         const TlsOptions& tls) {
+  SLUICE_ASSIGN_OR_RETURN(const auto credentials, TlsCredentials(tls));
+  grpc::ChannelArguments arguments;
+  if (!tls.server_name.empty()) arguments.SetSslTargetNameOverride(tls.server_name);
+  return NewChannel(address, credentials, arguments);
+}
+
+RemoteBackend::RemoteBackend(const std::shared_ptr<grpc::Channel>& channel, std::string api_key)
+    : api_key_(std::move(api_key)),
+      generation_(v1::GenerationService::NewStub(channel)),
       model_(v1::ModelService::NewStub(channel)) {}
+
+void RemoteBackend::ShowKey(grpc::ClientContext* context) const {
+  if (!api_key_.empty()) context->AddMetadata("authorization", absl::StrCat("Bearer ", api_key_));
+}
 
 absl::StatusOr<Outcome> RemoteBackend::Run(const Request& request,
                                            const std::function<void(const Output&)>& on_output) {
   grpc::ClientContext context;
+  ShowKey(&context);
   if (request.deadline != absl::InfiniteFuture()) {
     context.set_deadline(absl::ToChronoTime(request.deadline));
   }
@@ -87,6 +107,7 @@ absl::StatusOr<std::vector<int32_t>> RemoteBackend::Tokenize(const std::string& 
                                                              bool special_tokens) {
   SLUICE_RETURN_IF_ERROR(CheckUtf8("text", text));
   grpc::ClientContext context;
+  ShowKey(&context);
   v1::TokenizeRequest request;
   request.set_text(text);
   request.set_no_special_tokens(!special_tokens);
@@ -98,6 +119,7 @@ absl::StatusOr<std::vector<int32_t>> RemoteBackend::Tokenize(const std::string& 
 absl::StatusOr<std::string> RemoteBackend::Detokenize(absl::Span<const int64_t> ids,
                                                       bool keep_special_tokens) {
   grpc::ClientContext context;
+  ShowKey(&context);
   v1::DetokenizeRequest request;
   for (const int64_t id : ids) {
     SLUICE_ASSIGN_OR_RETURN(const uint32_t number, ToUint32("token_ids", id));
@@ -111,6 +133,7 @@ absl::StatusOr<std::string> RemoteBackend::Detokenize(absl::Span<const int64_t> 
 
 absl::StatusOr<ModelDescription> RemoteBackend::Describe() {
   grpc::ClientContext context;
+  ShowKey(&context);
   v1::GetModelResponse response;
   SLUICE_RETURN_IF_ERROR(ToStatus(model_->GetModel(&context, {}, &response)));
   return FromResponse(response);

@@ -12,6 +12,7 @@
 
 #include "absl/strings/string_view.h"
 #include "client/backend.h"
+#include "client/tls_options.h"
 #include "sluice/v1/generation.grpc.pb.h"
 #include "sluice/v1/model.grpc.pb.h"
 
@@ -22,9 +23,14 @@ namespace sluice {
 // environment. Connects when used.
 std::shared_ptr<grpc::Channel> ConnectTo(const std::string& address);
 
+// Likewise, over TLS if the options say so. InvalidArgument: as TlsCredentials.
+absl::StatusOr<std::shared_ptr<grpc::Channel>> ConnectTo(const std::string& address,
+                                                         const TlsOptions& tls);
+
 class RemoteBackend : public Backend {
  public:
-  explicit RemoteBackend(const std::shared_ptr<grpc::Channel>& channel);
+  // `api_key` goes with every call; empty: none.
+  explicit RemoteBackend(const std::shared_ptr<grpc::Channel>& channel, std::string api_key = "");
 
   absl::StatusOr<Outcome> Run(const Request& request,
                               const std::function<void(const Output&)>& on_output) override;
@@ -36,6 +42,7 @@ class RemoteBackend : public Backend {
   bool Cancel() override;
 
  private:
+  void ShowKey(grpc::ClientContext* context) const;
   absl::StatusOr<Outcome> Generate(const Request& request,
                                    const std::function<void(const Output&)>& on_output,
                                    grpc::ClientContext* context);
@@ -43,6 +50,7 @@ class RemoteBackend : public Backend {
                                 const std::function<void(const Output&)>& on_output,
                                 grpc::ClientContext* context);
 
+  const std::string api_key_;
   std::unique_ptr<v1::GenerationService::StubInterface> generation_;
   std::unique_ptr<v1::ModelService::StubInterface> model_;
   std::mutex mutex_;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/json.h"
 #include "engine/status_macros.h"
+#include "kernels/check.h"
 
 namespace sluice {
 namespace {
@@ -113,7 +114,7 @@ absl::Status Checkpoint::AddFile(const std::string& file_name) {
   SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<SafetensorsFile> file,
                           SafetensorsFile::Open(directory_ / file_name));
   for (const auto& [name, view] : file->tensors()) {
-    tensors_.emplace(name, &view);
+    tensors_.emplace(name, Place{file.get(), &view});
     total_bytes_ += view.bytes;
   }
   unsupported_.insert(file->unsupported().begin(), file->unsupported().end());
@@ -134,7 +135,7 @@ absl::StatusOr<TensorView> Checkpoint::Find(std::string_view name,
     return absl::NotFoundError(absl::StrCat(directory_.string(), " has no tensor ", Quoted(name),
                                             " of shape ", ShapeText(shape)));
   }
-  const TensorView& view = *found->second;
+  const TensorView& view = *found->second.view;
   if (absl::MakeConstSpan(view.shape) != shape) {
     return absl::InvalidArgumentError(absl::StrCat(directory_.string(), ": tensor ", Quoted(name),
                                                    " has shape ", ShapeText(view.shape),
@@ -151,19 +152,25 @@ bool Checkpoint::Has(std::string_view name) const {
 std::vector<std::string> Checkpoint::names() const {
   std::vector<std::string> names;
   names.reserve(tensors_.size());
-  for (const auto& [name, view] : tensors_) names.push_back(name);
+  for (const auto& [name, place] : tensors_) names.push_back(name);
   return names;
 }
 
-void Checkpoint::Release(const TensorView& tensor) const {
-  for (const auto& [name, file] : files_) {
-    if (file->Contains(tensor)) file->Release(tensor);
-  }
+absl::Status Checkpoint::Read(std::string_view name, int64_t begin,
+                              absl::Span<std::byte> out) const {
+  const auto found = tensors_.find(name);
+  SLUICE_CHECK(found != tensors_.end());
+  return found->second.file->Read(*found->second.view, begin, out);
+}
+
+absl::Status Checkpoint::CheckUnchanged() const {
+  for (const auto& [name, file] : files_) SLUICE_RETURN_IF_ERROR(file->CheckUnchanged());
+  return absl::OkStatus();
 }
 
 std::vector<std::string> Checkpoint::Unread() const {
   std::vector<std::string> names;
-  for (const auto& [name, view] : tensors_) {
+  for (const auto& [name, place] : tensors_) {
     if (!read_.contains(name)) names.push_back(name);
   }
   return names;

@@ -20,7 +20,7 @@
 
 namespace sluice {
 
-// Not thread-safe. Views live as long as the checkpoint.
+// Not thread-safe.
 class Checkpoint {
  public:
   // NotFound when the directory, both of the files above, or a shard is missing. InvalidArgument
@@ -41,14 +41,23 @@ class Checkpoint {
   // Bytes of the tensors that can be read.
   int64_t total_bytes() const { return total_bytes_; }
 
-  // Lets the kernel take back the pages of a tensor that Find returned, or of a part of one.
-  void Release(const TensorView& tensor) const;
+  // Fills `out` with the bytes of the tensor that Find gave for `name`, from its byte `begin` on.
+  // The errors of SafetensorsFile::Read.
+  absl::Status Read(std::string_view name, int64_t begin, absl::Span<std::byte> out) const;
+
+  // FailedPrecondition, with its name, if a file was written to since it was opened.
+  absl::Status CheckUnchanged() const;
 
   // The part of names() that Find was never asked for. A loader refuses such a checkpoint: the
   // model that it holds is not the one that was read.
   std::vector<std::string> Unread() const;
 
  private:
+  struct Place {
+    const SafetensorsFile* file;  // in files_
+    const TensorView* view;       // in the file
+  };
+
   explicit Checkpoint(std::filesystem::path directory) : directory_(std::move(directory)) {}
 
   absl::Status AddFile(const std::string& file_name);
@@ -59,8 +68,8 @@ class Checkpoint {
 
   std::filesystem::path directory_;
   std::map<std::string, std::unique_ptr<SafetensorsFile>> files_;
-  std::map<std::string, const TensorView*, std::less<>> tensors_;  // in files_
-  std::map<std::string, std::string, std::less<>> unsupported_;    // name to type
+  std::map<std::string, Place, std::less<>> tensors_;
+  std::map<std::string, std::string, std::less<>> unsupported_;  // name to type
   int64_t total_bytes_ = 0;
   mutable std::set<std::string, std::less<>> read_;
 };

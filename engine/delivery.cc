@@ -75,7 +75,7 @@ Outcome MakeOutcome(const Sequence& sequence, const Finish& finish, absl::Status
   outcome.stop_string = finish.stop_string;
   outcome.stop_token = finish.stop_token;
   outcome.request_id = sequence.id;
-  outcome.peer = sequence.peer;
+  outcome.origin = sequence.origin;
   outcome.kind = sequence.kind;
   outcome.seed = sequence.sampling.seed;
   outcome.prompt_tokens = sequence.prompt_length;

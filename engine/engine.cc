@@ -50,12 +50,17 @@ class EngineThread : public Engine {
   void Wake() override;
   void StartDraining() override;
   bool FinishDraining(absl::Time deadline) override;
+  int32_t CancelRequests(const std::string& id) override;
+  std::vector<LiveRequestState> LiveRequests() const override { return live_.States(); }
   EngineGauges Gauges() const override;
   absl::Duration StepAge() const override;
 
  private:
   absl::Status Accept(Request request, std::shared_ptr<Sink> sink, Outcome* record);
   absl::Status TakePlace();
+  absl::Status Enqueue(std::unique_ptr<Sequence> sequence);
+  absl::Status CountTokens(Sequence* sequence);
+  void UncountTokens(Sequence* sequence);
   void GiveBackPlace();
 
   // The engine thread.
@@ -78,15 +83,18 @@ class EngineThread : public Engine {
   Runtime runtime_;                       // device, model and pool: the engine thread's
   std::unique_ptr<Scheduler> scheduler_;  // the engine thread's
 
+  LiveRequestSet live_;
+
   mutable std::mutex mutex_;
   std::condition_variable wake_;                  // the engine thread waits on it
   std::condition_variable idle_;                  // FinishDraining waits on it
   std::vector<std::unique_ptr<Sequence>> inbox_;  // guarded by mutex_
-  bool poked_ = false;       // guarded by mutex_: there is something new to look at
-  bool draining_ = false;    // guarded by mutex_
-  bool cancel_all_ = false;  // guarded by mutex_: end as cancelled what there is and what comes
-  bool stopping_ = false;    // guarded by mutex_
-  int32_t in_flight_ = 0;    // guarded by mutex_: accepted and not yet ended
+  bool poked_ = false;          // guarded by mutex_: there is something new to look at
+  bool draining_ = false;       // guarded by mutex_
+  bool cancel_all_ = false;     // guarded by mutex_: end as cancelled what there is and what comes
+  bool stopping_ = false;       // guarded by mutex_
+  int32_t in_flight_ = 0;       // guarded by mutex_: accepted and not yet ended
+  int64_t waiting_tokens_ = 0;  // guarded by mutex_: of the prompts of those beyond the slots
 
   std::atomic<int32_t> running_{0};
   std::atomic<int32_t> slots_used_{0};
@@ -103,8 +111,9 @@ absl::Status EngineThread::Start(const std::function<void(const std::string&)>& 
     if (status.ok()) {
       runtime_ = *std::move(runtime);
       info_ = runtime_.info;
-      scheduler_ = std::make_unique<Scheduler>(runtime_.pool.get(), info_.max_step_tokens,
-                                               config_.stall_limit);
+      scheduler_ = std::make_unique<Scheduler>(
+          runtime_.pool.get(),
+          Scheduler::Limits{info_.max_step_tokens, config_.stall_limit, config_.max_queue_time});
     }
     {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -127,7 +136,7 @@ absl::Status EngineThread::Submit(Request request, std::shared_ptr<Sink> sink) {
   // Before anything can fail, so that a refusal has a name in the logs too.
   record.request_id = IdForLogs(request.id);
   if (request.id.empty()) request.id = record.request_id;
-  record.peer = request.peer;
+  record.origin = request.origin;
   record.kind = request.kind;
   record.status = Accept(std::move(request), std::move(sink), &record);
   if (!record.status.ok() && observer_ != nullptr) observer_->OnDone(record);
@@ -150,11 +159,41 @@ absl::Status EngineThread::Accept(Request request, std::shared_ptr<Sink> sink, O
   (*sequence)->sink = std::move(sink);
   (*sequence)->arrived = arrived;
   record->prompt_tokens = (*sequence)->prompt_length;
+  absl::Status status = Enqueue(*std::move(sequence));
+  if (!status.ok()) GiveBackPlace();
+  return status;
+}
+
+absl::Status EngineThread::Enqueue(std::unique_ptr<Sequence> sequence) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  inbox_.push_back(*std::move(sequence));
+  SLUICE_RETURN_IF_ERROR(CountTokens(sequence.get()));
+  sequence->live = live_.Add({sequence->id, sequence->origin.peer, sequence->origin.tenant,
+                              sequence->kind, sequence->arrived, sequence->prompt_length});
+  inbox_.push_back(std::move(sequence));
   poked_ = true;
   wake_.notify_one();
   return absl::OkStatus();
+}
+
+// Under mutex_. While no more requests are there than slots, each gets one in the next step.
+absl::Status EngineThread::CountTokens(Sequence* sequence) {
+  if (in_flight_ <= info_.state_slots) return absl::OkStatus();
+  const int64_t tokens = sequence->prompt_length;
+  if (waiting_tokens_ > 0 && waiting_tokens_ + tokens > config_.max_waiting_tokens) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the server is full: the requests that wait have ", waiting_tokens_,
+        " prompt tokens, and with the ", tokens, " of this one they would be over the limit of ",
+        config_.max_waiting_tokens, " (max_waiting_tokens); try again later"));
+  }
+  sequence->waiting_tokens = tokens;
+  waiting_tokens_ += tokens;
+  return absl::OkStatus();
+}
+
+void EngineThread::UncountTokens(Sequence* sequence) {
+  if (sequence->waiting_tokens == 0) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  waiting_tokens_ -= std::exchange(sequence->waiting_tokens, 0);
 }
 
 absl::Status EngineThread::TakePlace() {
@@ -181,6 +220,12 @@ void EngineThread::Wake() {
   wake_.notify_one();
 }
 
+int32_t EngineThread::CancelRequests(const std::string& id) {
+  const int32_t count = live_.Cancel(id);
+  if (count > 0) Wake();
+  return count;
+}
+
 void EngineThread::StartDraining() {
   const std::lock_guard<std::mutex> lock(mutex_);
   draining_ = true;
@@ -205,6 +250,7 @@ EngineGauges EngineThread::Gauges() const {
   gauges.slots_total = info_.state_slots;
   const std::lock_guard<std::mutex> lock(mutex_);
   gauges.waiting = std::max(in_flight_ - gauges.running, 0);
+  gauges.waiting_tokens = waiting_tokens_;
   return gauges;
 }
 
@@ -246,7 +292,11 @@ void EngineThread::Step() {
   for (Ended& ended : plan.ended) {
     End(std::move(ended.sequence), {FinishReason::kCancelled, {}, {}}, ended.status, now);
   }
-  for (const Sequence* sequence : plan.admitted) runtime_.runner->Admit(*sequence);
+  for (Sequence* sequence : plan.admitted) {
+    UncountTokens(sequence);
+    sequence->live->SetRunning();
+    runtime_.runner->Admit(*sequence);
+  }
   if (plan.empty()) {
     std::unique_lock<std::mutex> lock(mutex_);
     if (scheduler_->running() > 0) wake_.wait_for(lock, kIdlePoll, [this] { return poked_; });
@@ -292,6 +342,7 @@ void EngineThread::DeliverOne(Sequence* sequence, int32_t processed, absl::Span<
                               absl::Span<TokenResult> drawn, absl::Time now) {
   if (!drawn.empty()) Stamp(sequence, now);
   Delivery delivery = Advance(sequence, processed, scored, drawn);
+  sequence->live->SetOutputTokens(sequence->output_length());
   if (!delivery.output.tokens.empty() || !delivery.output.text.empty()) {
     sequence->sink->OnOutput(std::move(delivery.output));
   }
@@ -316,6 +367,8 @@ void EngineThread::Stamp(Sequence* sequence, absl::Time now) {
 void EngineThread::End(std::unique_ptr<Sequence> sequence, const Finish& finish,
                        absl::Status status, absl::Time now) {
   Outcome outcome = MakeOutcome(*sequence, finish, std::move(status), now);
+  UncountTokens(sequence.get());
+  live_.Remove(sequence->live);
   if (observer_ != nullptr) observer_->OnDone(outcome);
   sequence->sink->OnDone(std::move(outcome));
   GiveBackPlace();

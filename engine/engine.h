@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "engine/engine_config.h"
+#include "engine/live_request.h"
 #include "engine/request.h"
 #include "engine/tokenizer.h"
 
@@ -67,6 +68,7 @@ class EngineObserver {
 struct EngineGauges {
   int32_t running = 0;  // hold a slot
   int32_t waiting = 0;
+  int64_t waiting_tokens = 0;  // of the prompts of those that wait
   int32_t slots_used = 0;
   int32_t slots_total = 0;
 };
@@ -91,8 +93,9 @@ class Engine {
 
   // Checks and queues a request. Thread-safe; never waits. If not OK, the sink is not called.
   //
-  // InvalidArgument: names the field and the limit. ResourceExhausted: the queue is full.
-  // Unavailable: draining. DeadlineExceeded: the deadline has passed already.
+  // InvalidArgument: names the field and the limit. ResourceExhausted: the queue is full, by
+  // requests or by the tokens of their prompts. Unavailable: draining. DeadlineExceeded: the
+  // deadline has passed already.
   virtual absl::Status Submit(Request request, std::shared_ptr<Sink> sink) = 0;
 
   // Has the engine look at its sinks again. Thread-safe, cheap.
@@ -103,6 +106,12 @@ class Engine {
   // Waits until nothing runs or waits, at most until `deadline`; what is left then is ended with
   // FinishReason::kCancelled. Returns whether everything ended by itself.
   virtual bool FinishDraining(absl::Time deadline) = 0;
+
+  // Has every request of this id end with Aborted. Thread-safe; does not wait. How many there are:
+  // one that ends at this moment may end well.
+  virtual int32_t CancelRequests(const std::string& id) = 0;
+  // What runs and waits, the oldest first. Thread-safe.
+  virtual std::vector<LiveRequestState> LiveRequests() const = 0;
 
   virtual EngineGauges Gauges() const = 0;  // thread-safe
   // How long the current step has been running; zero between steps. Thread-safe: what health checks

@@ -39,6 +39,13 @@ absl::Status ValidateEngineConfig(const EngineConfig& config) {
   SLUICE_RETURN_IF_ERROR(CheckRangeOrZero("threads", config.threads, 1, 1024));
   SLUICE_RETURN_IF_ERROR(CheckRangeOrZero("slots", config.state_slots, 1, kMaxStateSlots));
   SLUICE_RETURN_IF_ERROR(CheckRange("max_waiting", config.max_waiting, 0, 1'000'000));
+  SLUICE_RETURN_IF_ERROR(
+      CheckRange("max_waiting_tokens", config.max_waiting_tokens, 1, int64_t{1} << 40));
+  if (config.max_queue_time <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(absl::StrCat("max_queue_time is ",
+                                                   absl::FormatDuration(config.max_queue_time),
+                                                   "; it must be positive"));
+  }
   SLUICE_RETURN_IF_ERROR(CheckRange("max_prompt_tokens", config.max_prompt_tokens, 1, kMaxTokens));
   SLUICE_RETURN_IF_ERROR(CheckRange("max_output_tokens", config.max_output_tokens, 1, kMaxTokens));
   SLUICE_RETURN_IF_ERROR(CheckRange("max_text_bytes", config.max_text_bytes, 1, int64_t{1} << 30));

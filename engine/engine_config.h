@@ -19,12 +19,17 @@ struct EngineConfig {
   std::string device = "auto";      // auto (a GPU if there is one), cpu, cuda or cuda:N
   std::string dtype = "auto";       // of weights: auto (bfloat16), bfloat16 or float32
   int32_t threads = 0;              // CPU threads, 1..1024; 0: as many as there are
+  // On the CPU no bit of a request depends on what else is in the batch. A GPU's matrix products
+  // are the library's, which this does not change.
+  bool batch_invariant = true;
   int32_t state_slots = 0;  // requests that run at once, 1..4096; 0: 64 on the CPU, 256 on a GPU,
                             // or as many as fit
-  int32_t max_waiting = 1024;                 // requests that wait for a slot, 0..1,000,000
-  int32_t max_prompt_tokens = 65536;          // 1..16,777,216
-  int32_t max_output_tokens = 65536;          // 1..16,777,216
-  int64_t max_text_bytes = int64_t{1} << 20;  // 1..1 GiB
+  int32_t max_waiting = 1024;                     // requests that wait for a slot, 0..1,000,000
+  int64_t max_waiting_tokens = int64_t{1} << 22;  // of all prompts that wait for a slot, 1..2^40
+  absl::Duration max_queue_time = absl::Seconds(60);  // how long a request may wait for a slot
+  int32_t max_prompt_tokens = 65536;                  // 1..16,777,216
+  int32_t max_output_tokens = 65536;                  // 1..16,777,216
+  int64_t max_text_bytes = int64_t{1} << 20;          // 1..1 GiB
   // Prompt and decode tokens of a step, 65..65536 and at least state_slots + 64; 0: 512 on the CPU,
   // 4096 on a GPU, or what the slots need if that is more.
   int32_t max_step_tokens = 0;

@@ -15,7 +15,8 @@ absl::StatusOr<std::unique_ptr<Device>> OpenDevice(const EngineConfig& config) {
   if (name == "auto") name = CudaDeviceCount() > 0 ? "cuda" : "cpu";
   if (name == "cpu") {
     const auto available = static_cast<int32_t>(std::thread::hardware_concurrency());
-    return CreateCpuDevice(config.threads > 0 ? config.threads : std::max(available, 1));
+    return CreateCpuDevice(config.threads > 0 ? config.threads : std::max(available, 1),
+                           config.batch_invariant);
   }
   int32_t ordinal = 0;
   if (absl::ConsumePrefix(&name, "cuda:") && !absl::SimpleAtoi(name, &ordinal)) {

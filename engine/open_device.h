@@ -9,8 +9,8 @@
 
 namespace sluice {
 
-// Of config.device and config.threads. InvalidArgument for a name that is none; FailedPrecondition,
-// with the reason, if the GPU cannot be used.
+// Of config.device, config.threads and config.batch_invariant. InvalidArgument for a name that is
+// none; FailedPrecondition, with the reason, if the GPU cannot be used.
 absl::StatusOr<std::unique_ptr<Device>> OpenDevice(const EngineConfig& config);
 
 }  // namespace sluice

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -39,10 +40,28 @@ enum class RequestKind : uint8_t {
   kScore,     // log-probabilities of the prompt's tokens, nothing drawn
 };
 
+// Where a request came from, for logs and metrics. Passed from the Request on to its Outcome; the
+// engine never reads it.
+struct Origin {
+  std::string peer;            // the connection's far end
+  std::string tenant;          // whose API key it brought; empty: no keys are asked for
+  std::string key;             // the API key's name; may be empty
+  std::string trace_id;        // W3C trace context; empty: none was given
+  std::string parent_span_id;  // the caller's span
+  std::string span_id;         // this request's
+};
+
+// What one client may ask for, beside the limits that hold for all.
+struct ClientLimits {
+  int32_t max_prompt_tokens = std::numeric_limits<int32_t>::max();
+  int32_t max_output_tokens = std::numeric_limits<int32_t>::max();
+};
+
 struct Request {
   RequestKind kind = RequestKind::kGenerate;
-  std::string id;                   // for logs; empty: the engine makes one
-  std::string peer;                 // for logs
+  std::string id;  // for logs; empty: the engine makes one
+  Origin origin;
+  ClientLimits client_limits;
   std::optional<std::string> text;  // exactly one of text and token_ids
   std::optional<std::vector<int64_t>> token_ids;
   SamplingOptions sampling;
@@ -79,7 +98,7 @@ struct Outcome {
   std::optional<std::string> stop_string;  // what stopped it, if reason is kStop
   std::optional<int32_t> stop_token;
   std::string request_id;
-  std::string peer;
+  Origin origin;
   RequestKind kind = RequestKind::kGenerate;
   uint64_t seed = 0;
   int32_t prompt_tokens = 0;

@@ -1,14 +1,12 @@
 #include "engine/safetensors.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
@@ -20,6 +18,7 @@
 #include "absl/strings/str_join.h"
 #include "engine/json.h"
 #include "engine/status_macros.h"
+#include "kernels/check.h"
 
 namespace sluice {
 namespace {
@@ -175,9 +174,8 @@ absl::Status CheckLayout(const std::vector<Entry>& entries, int64_t data_bytes,
   return absl::OkStatus();
 }
 
-absl::StatusOr<int64_t> ReadHeaderBytes(absl::Span<const std::byte> file,
+absl::StatusOr<int64_t> ReadHeaderBytes(absl::Span<const std::byte> file, int64_t file_bytes,
                                         const std::string& source) {
-  const auto file_bytes = static_cast<int64_t>(file.size());
   if (file_bytes < kLengthBytes) {
     return absl::InvalidArgumentError(absl::StrCat(
         source, " has ", file_bytes, " bytes; its header length alone takes ", kLengthBytes));
@@ -226,13 +224,13 @@ std::string ShapeText(absl::Span<const int64_t> shape) {
   return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
 }
 
-absl::StatusOr<SafetensorsIndex> ParseSafetensors(absl::Span<const std::byte> file,
-                                                  const std::string& source) {
-  SLUICE_ASSIGN_OR_RETURN(const int64_t header_bytes, ReadHeaderBytes(file, source));
-  const std::string_view header(reinterpret_cast<const char*>(file.data()) + kLengthBytes,
+absl::StatusOr<SafetensorsIndex> ParseSafetensors(absl::Span<const std::byte> start,
+                                                  int64_t file_bytes, const std::string& source) {
+  SLUICE_ASSIGN_OR_RETURN(const int64_t header_bytes, ReadHeaderBytes(start, file_bytes, source));
+  const std::string_view header(reinterpret_cast<const char*>(start.data()) + kLengthBytes,
                                 static_cast<size_t>(header_bytes));
-  const absl::Span<const std::byte> data = file.subspan(kLengthBytes + header_bytes);
-  const auto data_bytes = static_cast<int64_t>(data.size());
+  const int64_t data_begin = kLengthBytes + header_bytes;
+  const int64_t data_bytes = file_bytes - data_begin;
   SLUICE_ASSIGN_OR_RETURN(std::vector<Entry> entries, ReadEntries(header, data_bytes, source));
   SLUICE_RETURN_IF_ERROR(CheckLayout(entries, data_bytes, source));
 
@@ -244,7 +242,7 @@ absl::StatusOr<SafetensorsIndex> ParseSafetensors(absl::Span<const std::byte> fi
     }
     TensorView view = {.dtype = *entry.dtype->dtype,
                        .shape = std::move(entry.shape),
-                       .data = data.data() + entry.begin,
+                       .offset = data_begin + entry.begin,
                        .bytes = entry.end - entry.begin};
     index.tensors.emplace(std::move(entry.name), std::move(view));
   }
@@ -254,48 +252,62 @@ absl::StatusOr<SafetensorsIndex> ParseSafetensors(absl::Span<const std::byte> fi
 absl::StatusOr<std::unique_ptr<SafetensorsFile>> SafetensorsFile::Open(
     const std::filesystem::path& path) {
   // Without O_NONBLOCK the open of a named pipe would wait for a writer.
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path.string()));
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor < 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path.string()));
+  }
+  std::unique_ptr<SafetensorsFile> file(new SafetensorsFile(descriptor, path.string()));
   struct stat info = {};
-  const bool regular = fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
-  if (!regular || info.st_size < kLengthBytes) {
-    close(fd);
-    return absl::InvalidArgumentError(
-        regular ? absl::StrCat(path.string(), " has ", info.st_size,
-                               " bytes; its header length alone takes ", kLengthBytes)
-                : absl::StrCat(path.string(), " is not a regular file"));
+  if (fstat(descriptor, &info) != 0 || !S_ISREG(info.st_mode)) {
+    return absl::InvalidArgumentError(absl::StrCat(path.string(), " is not a regular file"));
   }
-  const auto file_bytes = static_cast<size_t>(info.st_size);
-  void* memory = mmap(nullptr, file_bytes, PROT_READ, MAP_PRIVATE, fd, 0);
-  const int map_error = errno;
-  close(fd);
-  if (memory == MAP_FAILED) {
-    return absl::ErrnoToStatus(map_error, absl::StrCat("cannot map ", path.string()));
-  }
-  std::unique_ptr<SafetensorsFile> file(
-      new SafetensorsFile({static_cast<const std::byte*>(memory), file_bytes}));
-  SLUICE_ASSIGN_OR_RETURN(file->index_, ParseSafetensors(file->mapping_, path.string()));
+  file->file_bytes_ = info.st_size;
+  file->changed_ = absl::TimeFromTimespec(info.st_mtim);
+  SLUICE_RETURN_IF_ERROR(file->ReadIndex());
   return file;
 }
 
-SafetensorsFile::~SafetensorsFile() {
-  munmap(const_cast<std::byte*>(mapping_.data()), mapping_.size());
+absl::Status SafetensorsFile::ReadIndex() {
+  std::vector<std::byte> start(std::min(kLengthBytes, file_bytes_));
+  SLUICE_RETURN_IF_ERROR(ReadAt(0, absl::MakeSpan(start)));
+  SLUICE_ASSIGN_OR_RETURN(const int64_t header_bytes, ReadHeaderBytes(start, file_bytes_, path_));
+  start.resize(kLengthBytes + header_bytes);
+  SLUICE_RETURN_IF_ERROR(ReadAt(0, absl::MakeSpan(start)));
+  SLUICE_ASSIGN_OR_RETURN(index_, ParseSafetensors(start, file_bytes_, path_));
+  return absl::OkStatus();
 }
 
-bool SafetensorsFile::Contains(const TensorView& tensor) const {
-  const std::less_equal<const std::byte*> not_after;
-  return not_after(mapping_.data(), tensor.data) &&
-         not_after(tensor.data + tensor.bytes, mapping_.data() + mapping_.size());
+SafetensorsFile::~SafetensorsFile() { close(descriptor_); }
+
+absl::Status SafetensorsFile::ReadAt(int64_t offset, absl::Span<std::byte> out) const {
+  while (!out.empty()) {
+    const ssize_t count = pread(descriptor_, out.data(), out.size(), offset);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", path_));
+    if (count == 0) {
+      return absl::DataLossError(absl::StrCat(path_, " ends at byte ", offset, "; it had ",
+                                              file_bytes_, " bytes when it was opened"));
+    }
+    offset += count;
+    out.remove_prefix(static_cast<size_t>(count));
+  }
+  return absl::OkStatus();
 }
 
-void SafetensorsFile::Release(const TensorView& tensor) const {
-  if (tensor.bytes == 0) return;
-  // Whole pages, those shared with a neighbour included: it is read from the file again if needed.
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(tensor.data) / page * page;
-  const uintptr_t end = reinterpret_cast<uintptr_t>(tensor.data) + tensor.bytes;
-  // Advice: if the kernel refuses it, memory stays higher and nothing else changes.
-  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+absl::Status SafetensorsFile::Read(const TensorView& tensor, int64_t begin,
+                                   absl::Span<std::byte> out) const {
+  SLUICE_CHECK(begin >= 0 && begin + static_cast<int64_t>(out.size()) <= tensor.bytes);
+  return ReadAt(tensor.offset + begin, out);
+}
+
+absl::Status SafetensorsFile::CheckUnchanged() const {
+  struct stat info = {};
+  if (fstat(descriptor_, &info) == 0 && info.st_size == file_bytes_ &&
+      absl::TimeFromTimespec(info.st_mtim) == changed_) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat(path_, " was changed while it was read; start again once it is whole"));
 }
 
 }  // namespace sluice

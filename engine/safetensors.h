@@ -10,21 +10,23 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "kernels/dtype.h"
 
 namespace sluice {
 
-// One tensor, row-major, inside the memory of its file. The format does not promise that `data` is
-// aligned to the size of its elements.
+// One tensor, row-major: where it lies in its file.
 struct TensorView {
   DType dtype;
   std::vector<int64_t> shape;  // at most 8 dimensions; none for a scalar
-  const std::byte* data;
-  int64_t bytes;  // elements() * DTypeBytes(dtype)
+  int64_t offset;              // of its first byte, from the file's
+  int64_t bytes;               // elements() * DTypeBytes(dtype)
 
   int64_t elements() const;
 };
@@ -38,19 +40,21 @@ struct SafetensorsIndex {
   std::map<std::string, std::string> unsupported;
 };
 
-// Reads the header and checks it against the size of the file. `source` names the file in messages.
-// The views point into `file`, of which nothing but the header is touched.
+// Reads the header and checks it against the size of the file. `start` is the file's beginning with
+// the whole header, unless the file ends before; `source` names the file in messages.
 //
 // InvalidArgument, with the tensor and the numbers: a file that ends before its header does; a
 // header above 100,000,000 bytes; a header that is not JSON or has a name twice; a type that the
 // format does not have; a shape of more than 8 dimensions, with a negative dimension or more bytes
 // than an int64 counts; offsets that run backwards, beyond the file, over another tensor or leave a
 // gap; a tensor whose offsets span more or fewer bytes than its shape has.
-absl::StatusOr<SafetensorsIndex> ParseSafetensors(absl::Span<const std::byte> file,
+absl::StatusOr<SafetensorsIndex> ParseSafetensors(absl::Span<const std::byte> start,
+                                                  int64_t file_bytes,
                                                   const std::string& source = "safetensors");
 
-// A file mapped into memory, read-only. Const methods are safe from several threads. The file must
-// not be shortened while it is mapped: reading past its end ends the process.
+// A file that is kept open, read-only. Const methods are safe from several threads. It is read, not
+// mapped: if it is shortened or its disk fails, that is an error here and not the end of the
+// process.
 class SafetensorsFile {
  public:
   // NotFound when there is no such file, else the errors of ParseSafetensors.
@@ -60,21 +64,28 @@ class SafetensorsFile {
   SafetensorsFile(const SafetensorsFile&) = delete;
   SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
-  // The views live as long as the file.
   const std::map<std::string, TensorView>& tensors() const { return index_.tensors; }
   const std::map<std::string, std::string>& unsupported() const { return index_.unsupported; }
 
-  // Whether the tensor is one of this file's.
-  bool Contains(const TensorView& tensor) const;
+  // Fills `out` with the bytes of a tensor of this file from its byte `begin` on. DataLoss if the
+  // file ends before; the system's error if it cannot be read.
+  absl::Status Read(const TensorView& tensor, int64_t begin, absl::Span<std::byte> out) const;
 
-  // Lets the kernel take back the pages of a tensor of this file, so that a loader's memory stays
-  // low. Reading the tensor again is allowed and reads the file again.
-  void Release(const TensorView& tensor) const;
+  // FailedPrecondition if the file was written to since it was opened: what was read may be a mix
+  // of two files.
+  absl::Status CheckUnchanged() const;
 
  private:
-  explicit SafetensorsFile(absl::Span<const std::byte> mapping) : mapping_(mapping) {}
+  SafetensorsFile(int descriptor, std::string path)
+      : descriptor_(descriptor), path_(std::move(path)) {}
 
-  absl::Span<const std::byte> mapping_;  // owned
+  absl::Status ReadAt(int64_t offset, absl::Span<std::byte> out) const;
+  absl::Status ReadIndex();
+
+  int descriptor_;
+  std::string path_;
+  int64_t file_bytes_ = 0;  // when it was opened
+  absl::Time changed_;      // likewise: its last change before
   SafetensorsIndex index_;
 };
 

@@ -17,9 +17,8 @@ constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(100);
 
 }  // namespace
 
-Scheduler::Scheduler(StatePool* pool, int32_t max_step_tokens, absl::Duration stall_limit)
-    : pool_(pool), max_step_tokens_(max_step_tokens), stall_limit_(stall_limit) {
-  SLUICE_CHECK(max_step_tokens >= pool->total() + kChunk);
+Scheduler::Scheduler(StatePool* pool, const Limits& limits) : pool_(pool), limits_(limits) {
+  SLUICE_CHECK(limits.max_step_tokens >= pool->total() + kChunk);
 }
 
 void Scheduler::Add(std::unique_ptr<Sequence> sequence) { waiting_.push_back(std::move(sequence)); }
@@ -32,7 +31,7 @@ StepPlan Scheduler::Plan(absl::Time now) {
     if (sequence->prefilling() || sequence->backlogged != absl::InfiniteFuture()) continue;
     plan.decode.push_back(sequence.get());
   }
-  int32_t budget = max_step_tokens_ - static_cast<int32_t>(plan.decode.size());
+  int32_t budget = limits_.max_step_tokens - static_cast<int32_t>(plan.decode.size());
   for (const auto& sequence : running_) {
     if (!sequence->prefilling() || sequence->backlogged != absl::InfiniteFuture()) continue;
     const int32_t begin = sequence->processed;
@@ -54,14 +53,27 @@ absl::Status Scheduler::MustEnd(Sequence* sequence, absl::Time now) const {
                                                     sequence->max_tokens, " tokens"));
   }
   if (cancelled) return absl::CancelledError("the client cancelled");
+  if (sequence->live != nullptr && sequence->live->cancelled()) {
+    return absl::AbortedError("an operator of the server ended the request");
+  }
   if (state == SinkState::kReady) {
     sequence->backlogged = absl::InfiniteFuture();
-    return absl::OkStatus();
+    return WaitedTooLong(*sequence, now);
   }
   sequence->backlogged = std::min(sequence->backlogged, now);
-  if (now - sequence->backlogged < stall_limit_) return absl::OkStatus();
+  if (now - sequence->backlogged < limits_.stall_limit) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat("the client left its stream unread for ",
+                                                   absl::FormatDuration(limits_.stall_limit)));
+}
+
+// Not of a sequence that has its slot.
+absl::Status Scheduler::WaitedTooLong(const Sequence& sequence, absl::Time now) const {
+  if (sequence.slot >= 0 || now - sequence.arrived < limits_.max_queue_time) {
+    return absl::OkStatus();
+  }
   return absl::ResourceExhaustedError(
-      absl::StrCat("the client left its stream unread for ", absl::FormatDuration(stall_limit_)));
+      absl::StrCat("the request waited for ", absl::FormatDuration(limits_.max_queue_time),
+                   " (max_queue_time) and no slot became free; try again later"));
 }
 
 void Scheduler::EndSome(absl::Time now, StepPlan* plan) {

@@ -43,14 +43,22 @@ struct StepPlan {
 
 class Scheduler {
  public:
-  // `max_step_tokens`: rows of a step, at least the pool's slots and kChunk more, so that prompts
-  // go on beside any number of decode rows. `pool` outlives the scheduler.
-  Scheduler(StatePool* pool, int32_t max_step_tokens, absl::Duration stall_limit);
+  struct Limits {
+    // Rows of a step, at least the pool's slots and kChunk more, so that prompts go on beside any
+    // number of decode rows.
+    int32_t max_step_tokens;
+    absl::Duration stall_limit;     // for a client to leave its stream unread
+    absl::Duration max_queue_time;  // from arrival until it has a slot
+  };
+
+  // `pool` outlives the scheduler.
+  Scheduler(StatePool* pool, const Limits& limits);
 
   void Add(std::unique_ptr<Sequence> sequence);
   // The next step as of `now`: ends what is past its deadline (DeadlineExceeded, also if it was
-  // cancelled at about that time), was cancelled (Cancelled) or has left its stream unread for too
-  // long (ResourceExhausted); admits what there are slots for.
+  // cancelled at about that time), was cancelled by its client (Cancelled) or an operator
+  // (Aborted), has left its stream unread or waited for a slot for too long (ResourceExhausted);
+  // admits what there are slots for.
   StepPlan Plan(absl::Time now);
   // Takes a running sequence out, and its slot back.
   std::unique_ptr<Sequence> Remove(Sequence* sequence);
@@ -62,12 +70,12 @@ class Scheduler {
 
  private:
   absl::Status MustEnd(Sequence* sequence, absl::Time now) const;
+  absl::Status WaitedTooLong(const Sequence& sequence, absl::Time now) const;
   void EndSome(absl::Time now, StepPlan* plan);
   void Admit(StepPlan* plan);
 
   StatePool* pool_;
-  int32_t max_step_tokens_;
-  absl::Duration stall_limit_;
+  const Limits limits_;
   std::deque<std::unique_ptr<Sequence>> waiting_;
   std::vector<std::unique_ptr<Sequence>> running_;  // by admission
 };

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "absl/random/random.h"
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
@@ -18,12 +19,12 @@ constexpr size_t kMaxStops = 16;
 constexpr size_t kMaxStopBytes = 256;
 constexpr size_t kMaxStopTokens = 64;
 constexpr size_t kMaxBiases = 1024;
-constexpr size_t kMaxIdBytes = 128;
 // Of a Score response, which is one message that must fit in memory more than once.
 constexpr int64_t kMaxScoreBytes = int64_t{256} << 20;
 // What a token of it takes at most, and each of its most likely tokens.
 constexpr int64_t kScoreTokenBytes = 14;
 constexpr int64_t kScoreTopBytes = 13;
+constexpr char kClientLimitPayload[] = "sluice/client_limit";
 
 absl::Status Invalid(absl::string_view field, const std::string& what) {
   return absl::InvalidArgumentError(absl::StrCat(field, " ", what));
@@ -145,8 +146,7 @@ absl::Status ResolveSampling(const SamplingOptions& options, const RequestLimits
 
 absl::Status ResolveStopping(StoppingOptions options, const RequestLimits& limits,
                              const GenerationDefaults& defaults, Sequence* sequence) {
-  const int64_t max_tokens =
-      options.max_tokens.value_or(std::min(kDefaultMaxTokens, limits.max_output_tokens));
+  const int64_t max_tokens = *options.max_tokens;
   if (max_tokens < 1 || max_tokens > limits.max_output_tokens) {
     return Invalid("stopping.max_tokens", absl::StrCat("is ", max_tokens, "; it must lie in [1, ",
                                                        limits.max_output_tokens, "]"));
@@ -201,6 +201,14 @@ absl::Status ResolveOutput(const Request& request, Sequence* sequence) {
   return absl::OkStatus();
 }
 
+absl::Status CheckClientLimit(absl::string_view field, int64_t tokens, int32_t limit) {
+  if (tokens <= limit) return absl::OkStatus();
+  absl::Status status =
+      Invalid(field, absl::StrCat("of ", tokens, " tokens is over this client's limit of ", limit));
+  status.SetPayload(kClientLimitPayload, absl::Cord());
+  return status;
+}
+
 absl::Status CheckScoreSize(const Sequence& sequence) {
   const auto tokens = static_cast<int64_t>(sequence.tokens.size());
   const int64_t bytes = tokens * (kScoreTokenBytes + kScoreTopBytes * sequence.top_logprobs);
@@ -211,18 +219,18 @@ absl::Status CheckScoreSize(const Sequence& sequence) {
                    " tokens has up to ", bytes, " bytes; the limit is ", kMaxScoreBytes));
 }
 
-bool IsFitForLogs(absl::string_view id) {
-  return !id.empty() && id.size() <= kMaxIdBytes &&
-         std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c <= '~'; });
-}
-
 absl::StatusOr<std::string> ResolveId(const std::string& id) {
   if (id.empty() || IsFitForLogs(id)) return IdForLogs(id);
-  return Invalid("request_id", absl::StrCat("must be at most ", kMaxIdBytes,
+  return Invalid("request_id", absl::StrCat("must be at most ", kMaxRequestIdBytes,
                                             " bytes of printable ASCII without spaces"));
 }
 
 }  // namespace
+
+bool IsFitForLogs(absl::string_view id) {
+  return !id.empty() && id.size() <= kMaxRequestIdBytes &&
+         std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c <= '~'; });
+}
 
 std::string IdForLogs(const std::string& id) {
   if (IsFitForLogs(id)) return id;
@@ -230,20 +238,33 @@ std::string IdForLogs(const std::string& id) {
   return absl::StrFormat("r-%016x", absl::Uniform<uint64_t>(random));
 }
 
+bool IsOverClientLimit(const absl::Status& status) {
+  return status.GetPayload(kClientLimitPayload).has_value();
+}
+
 absl::StatusOr<std::unique_ptr<Sequence>> MakeSequence(Request request, const RequestLimits& limits,
                                                        const GenerationDefaults& defaults,
                                                        const Tokenizer& tokenizer) {
   auto sequence = std::make_unique<Sequence>();
   sequence->kind = request.kind;
-  sequence->peer = std::move(request.peer);
+  sequence->origin = std::move(request.origin);
   sequence->deadline = request.deadline;
   SLUICE_ASSIGN_OR_RETURN(sequence->id, ResolveId(request.id));
   SLUICE_RETURN_IF_ERROR(ResolveOutput(request, sequence.get()));
   SLUICE_RETURN_IF_ERROR(ResolveSampling(request.sampling, limits, defaults, sequence.get()));
+  const ClientLimits& own = request.client_limits;
+  std::optional<int64_t>& max_tokens = request.stopping.max_tokens;
+  if (!max_tokens.has_value()) {
+    max_tokens = std::min({kDefaultMaxTokens, limits.max_output_tokens, own.max_output_tokens});
+  }
   SLUICE_RETURN_IF_ERROR(
       ResolveStopping(std::move(request.stopping), limits, defaults, sequence.get()));
+  SLUICE_RETURN_IF_ERROR(
+      CheckClientLimit("stopping.max_tokens", sequence->max_tokens, own.max_output_tokens));
   // Last, since it is the one check that costs time.
   SLUICE_ASSIGN_OR_RETURN(sequence->tokens, PromptTokens(request, limits, tokenizer));
+  SLUICE_RETURN_IF_ERROR(CheckClientLimit("prompt", static_cast<int64_t>(sequence->tokens.size()),
+                                          own.max_prompt_tokens));
   SLUICE_RETURN_IF_ERROR(CheckScoreSize(*sequence));
   sequence->prompt_length = static_cast<int32_t>(sequence->tokens.size());
   // The decoder reads the prompt too: the text of a token can depend on whether it is the first.

@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "engine/live_request.h"
 #include "engine/model_config.h"
 #include "engine/request.h"
 #include "engine/stop_matcher.h"
@@ -21,7 +23,7 @@ struct Sequence {
   // What was asked for, resolved: every option has its value.
   RequestKind kind = RequestKind::kGenerate;
   std::string id;
-  std::string peer;
+  Origin origin;
   SampleParams
       sampling;  // seed and parameters; position, slot and bias range are set for each step
   std::vector<TokenBias> bias;
@@ -33,12 +35,14 @@ struct Sequence {
   bool echo = false;
   absl::Time deadline;
   std::shared_ptr<Sink> sink;
+  std::shared_ptr<LiveRequest> live;  // what operators see of it; may be null
 
   // Where it stands.
   std::vector<int32_t> tokens;  // prompt, then output
   int32_t prompt_length = 0;
   int32_t processed = 0;                   // tokens that the state holds
   int32_t slot = -1;                       // -1 while it waits
+  int64_t waiting_tokens = 0;              // counted against EngineConfig::max_waiting_tokens
   std::unique_ptr<StreamDecoder> decoder;  // has read the prompt
   std::string prompt_text;                 // for echo
   std::unique_ptr<StopMatcher> stops;
@@ -65,10 +69,17 @@ struct RequestLimits {
 
 constexpr int32_t kDefaultMaxTokens = 16;
 constexpr int32_t kMaxRequestTopLogprobs = 20;
+constexpr size_t kMaxRequestIdBytes = 128;
 
-// What to name a request by in logs: its client's `id`, at most 128 bytes of printable ASCII
-// without spaces, or one made up where that is empty or anything else. Thread-safe.
+// Whether a request can be named so: 1 to kMaxRequestIdBytes of printable ASCII without spaces.
+bool IsFitForLogs(absl::string_view id);
+
+// What to name a request by in logs: its client's `id` if that is fit for them, else one made up.
+// Thread-safe.
 std::string IdForLogs(const std::string& id);
+
+// Whether a request was refused for its client's own limits.
+bool IsOverClientLimit(const absl::Status& status);
 
 // Checks every field and resolves defaults. InvalidArgument names the field as in the request's
 // proto, and the limit. `tokenizer` outlives the sequence. Thread-safe.

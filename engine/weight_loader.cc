@@ -81,9 +81,9 @@ absl::StatusOr<DeviceBuffer> WeightLoader::Load(const std::vector<WeightPart>& p
                                                      device_->FreeBytes(), " free"));
   }
   auto* to = buffer.as<std::byte>();
-  for (const TensorView& tensor : tensors) {
-    Upload(tensor, dtype, to);
-    to += tensor.elements() * DTypeBytes(dtype);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    SLUICE_RETURN_IF_ERROR(Upload(parts[i], tensors[i], dtype, to));
+    to += tensors[i].elements() * DTypeBytes(dtype);
   }
   device_->Zero(to, bytes - elements * DTypeBytes(dtype));
   return buffer;
@@ -94,7 +94,7 @@ absl::StatusOr<TensorView> WeightLoader::Find(const WeightPart& part) {
   if (checkpoint_ != nullptr) return checkpoint_->Find(part.name, part.shape);
   int64_t bytes = DTypeBytes(DType::kFloat32);
   for (const int64_t dim : part.shape) bytes *= dim;
-  return TensorView{.dtype = DType::kFloat32, .shape = part.shape, .data = nullptr, .bytes = bytes};
+  return TensorView{.dtype = DType::kFloat32, .shape = part.shape, .offset = 0, .bytes = bytes};
 }
 
 absl::StatusOr<std::vector<float>> WeightLoader::HostFloats(const WeightPart& part) {
@@ -104,11 +104,13 @@ absl::StatusOr<std::vector<float>> WeightLoader::HostFloats(const WeightPart& pa
   if (checkpoint_ == nullptr) return values;
   auto* to = reinterpret_cast<std::byte*>(values.data());
   if (tensor.dtype == DType::kFloat32) {
-    std::memcpy(to, tensor.data, tensor.bytes);
-  } else {
-    Convert(tensor.dtype, tensor.data, tensor.elements(), DType::kFloat32, to);
+    SLUICE_RETURN_IF_ERROR(
+        checkpoint_->Read(part.name, 0, {to, static_cast<size_t>(tensor.bytes)}));
+    return values;
   }
-  checkpoint_->Release(tensor);
+  std::vector<std::byte> bytes(tensor.bytes);
+  SLUICE_RETURN_IF_ERROR(checkpoint_->Read(part.name, 0, absl::MakeSpan(bytes)));
+  Convert(tensor.dtype, bytes.data(), tensor.elements(), DType::kFloat32, to);
   return values;
 }
 
@@ -133,22 +135,23 @@ absl::StatusOr<DeviceBuffer> WeightLoader::FromHost(const std::vector<float>& va
   return buffer;
 }
 
-void WeightLoader::Upload(const TensorView& tensor, DType dtype, std::byte* to) {
+absl::Status WeightLoader::Upload(const WeightPart& part, const TensorView& tensor, DType dtype,
+                                  std::byte* to) {
+  const int64_t element_bytes = DTypeBytes(tensor.dtype);
+  read_.resize(kBlockElements * static_cast<int64_t>(sizeof(float)));
   for (int64_t begin = 0; begin < tensor.elements(); begin += kBlockElements) {
     const int64_t count = std::min(kBlockElements, tensor.elements() - begin);
-    const TensorView block = {.dtype = tensor.dtype,
-                              .shape = {count},
-                              .data = tensor.data + begin * DTypeBytes(tensor.dtype),
-                              .bytes = count * DTypeBytes(tensor.dtype)};
-    const std::byte* converted = block.data;
+    const absl::Span<std::byte> block(read_.data(), static_cast<size_t>(count * element_bytes));
+    SLUICE_RETURN_IF_ERROR(checkpoint_->Read(part.name, begin * element_bytes, block));
+    const std::byte* converted = block.data();
     if (tensor.dtype != dtype) {
-      block_.resize(std::max<size_t>(block_.size(), kBlockElements * 4));
-      Convert(block.dtype, block.data, count, dtype, block_.data());
+      block_.resize(std::max<size_t>(block_.size(), kBlockElements * sizeof(float)));
+      Convert(tensor.dtype, block.data(), count, dtype, block_.data());
       converted = block_.data();
     }
     device_->Upload(to + begin * DTypeBytes(dtype), converted, count * DTypeBytes(dtype));
-    checkpoint_->Release(block);
   }
+  return absl::OkStatus();
 }
 
 }  // namespace sluice

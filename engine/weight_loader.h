@@ -18,7 +18,7 @@ struct WeightPart {
   std::vector<int64_t> shape;
 };
 
-// The host holds a few MiB of the file at a time: pages are released as soon as they are uploaded.
+// The host holds a few MiB of the file at a time.
 class WeightLoader {
  public:
   // All outlive the loader. Matrices become `matrix_dtype`: float32 or bfloat16.
@@ -29,8 +29,8 @@ class WeightLoader {
   WeightLoader(Device* device, DType matrix_dtype) : WeightLoader(nullptr, device, matrix_dtype) {}
 
   // The parts one after the other, as weights of matrix products, then zeros up to
-  // `padded_elements`. The errors of Checkpoint::Find; ResourceExhausted if the device's memory is
-  // used up.
+  // `padded_elements`. The errors of Checkpoint::Find and Read; ResourceExhausted if the device's
+  // memory is used up.
   absl::StatusOr<DeviceBuffer> Matrix(const std::vector<WeightPart>& parts,
                                       int64_t padded_elements = 0) {
     return Load(parts, matrix_dtype_, padded_elements);
@@ -62,7 +62,7 @@ class WeightLoader {
   absl::StatusOr<DeviceBuffer> Load(const std::vector<WeightPart>& parts, DType dtype,
                                     int64_t padded_elements);
   absl::StatusOr<TensorView> Find(const WeightPart& part);
-  void Upload(const TensorView& tensor, DType dtype, std::byte* to);
+  absl::Status Upload(const WeightPart& part, const TensorView& tensor, DType dtype, std::byte* to);
 
   const Checkpoint* checkpoint_;  // null: loads nothing
   Device* device_;
@@ -70,7 +70,8 @@ class WeightLoader {
   std::vector<WeightPart> asked_;
   int64_t loaded_elements_ = 0;
   int64_t loaded_bytes_ = 0;
-  std::vector<std::byte> block_;  // conversion buffer, bounded
+  std::vector<std::byte> read_;   // a block as the file has it
+  std::vector<std::byte> block_;  // and as the device wants it
 };
 
 }  // namespace sluice

@@ -1,5 +1,7 @@
 #include "kernels/cpu_memory.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <fstream>
 #include <limits>
@@ -51,11 +53,19 @@ int64_t LeftInGroups() {
   return std::min(left, LeftInGroup("/sys/fs/cgroup"));
 }
 
+// Of what `ulimit -v` allows this process.
+int64_t LeftInAddressSpace() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return kUnlimited;
+  const int64_t used_kb = NumberAfter("/proc/self/status", "VmSize:", 0);
+  return std::max<int64_t>(static_cast<int64_t>(limit.rlim_cur) - used_kb * 1024, 0);
+}
+
 }  // namespace
 
 int64_t AvailableMemoryBytes() {
   const int64_t available_kb = NumberAfter("/proc/meminfo", "MemAvailable:", 0);
-  return std::min(available_kb * 1024, LeftInGroups());
+  return std::min({available_kb * 1024, LeftInGroups(), LeftInAddressSpace()});
 }
 
 }  // namespace sluice

@@ -89,8 +89,9 @@ class Device {
   virtual void Logprobs(const LogprobsArgs& args) = 0;
 };
 
-// `threads`: at least 1.
-std::unique_ptr<Device> CreateCpuDevice(int32_t threads);
+// `threads`: at least 1. `batch_invariant`: no row of a matrix product depends on the number of
+// rows, not even in its last bits (linear.h).
+std::unique_ptr<Device> CreateCpuDevice(int32_t threads, bool batch_invariant = true);
 
 // Null with a reason in `*error` if this build has no CUDA, or there is no such GPU, or it is too
 // old (compute capability below 8.0).

@@ -38,7 +38,8 @@ std::string InstructionSet() {
 
 }  // namespace
 
-CpuDevice::CpuDevice(int32_t threads) : pool_(threads), linear_(pool_) {}
+CpuDevice::CpuDevice(int32_t threads, bool batch_invariant)
+    : pool_(threads), linear_(pool_, batch_invariant) {}
 
 std::string CpuDevice::Description() const {
   return "cpu (" + ProcessorName() + ", " + std::to_string(pool_.threads()) +
@@ -110,8 +111,8 @@ int64_t CpuDevice::SelectiveScanWorkspaceBytes(int32_t /*channels*/, int32_t /*s
 void CpuDevice::SelectiveScan(const SelectiveScanArgs& args) { SelectiveScanCpu(args, pool_); }
 void CpuDevice::Logprobs(const LogprobsArgs& args) { LogprobsCpu(args, pool_); }
 
-std::unique_ptr<Device> CreateCpuDevice(int32_t threads) {
-  return std::make_unique<CpuDevice>(threads);
+std::unique_ptr<Device> CreateCpuDevice(int32_t threads, bool batch_invariant) {
+  return std::make_unique<CpuDevice>(threads, batch_invariant);
 }
 
 }  // namespace sluice

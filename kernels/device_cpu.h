@@ -14,7 +14,8 @@ namespace sluice {
 class CpuDevice : public Device {
  public:
   // Uses `threads` threads, the caller's being one of them.
-  explicit CpuDevice(int32_t threads);
+  // `batch_invariant`: see CreateCpuDevice.
+  explicit CpuDevice(int32_t threads, bool batch_invariant = true);
 
   DeviceKind kind() const override { return DeviceKind::kCpu; }
   std::string Description() const override;

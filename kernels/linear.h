@@ -7,8 +7,9 @@
 //
 // Accumulation is float32. On the CPU, x is float32; with a bfloat16 weight it is rounded to
 // bfloat16 for the product, if the processor multiplies bfloat16. The result of a row may depend on
-// the number of rows in its last bits, since the library picks its algorithm by shape; it never
-// depends on the other rows' values.
+// the number of rows in its last bits, since the library picks its algorithm by shape, but not on
+// a CPU that was asked for the contrary (CreateCpuDevice); it never depends on the other rows'
+// values.
 //
 // Oracle: tests/kernels/linear_ref.h.
 #pragma once

@@ -264,7 +264,8 @@ class LinearCpu::Products {
   std::vector<ThreadScratch> scratch_;  // by thread
 };
 
-LinearCpu::LinearCpu(ThreadPool& pool) : pool_(pool), products_(std::make_unique<Products>(pool)) {}
+LinearCpu::LinearCpu(ThreadPool& pool, bool batch_invariant)
+    : pool_(pool), batch_invariant_(batch_invariant), products_(std::make_unique<Products>(pool)) {}
 
 LinearCpu::~LinearCpu() = default;
 
@@ -284,11 +285,15 @@ void LinearCpu::RunOne(const LinearArgs& args) {
   const LinearArgs rounded = products_->RoundX(args);
   int32_t row = 0;
   for (const int32_t block : kRowBlocks) {
-    const int32_t rows = (args.rows - row) / block * block;
+    const int32_t rows = batch_invariant_ ? 0 : (args.rows - row) / block * block;
     if (rows > 0) products_->RunBlocks(RowsOf(rounded, row, rows), block);
     row += rows;
   }
-  if (row < args.rows) LinearFewRowsCpu(RowsOf(rounded, row, args.rows - row), pool_);
+  while (row < args.rows) {
+    const int32_t rows = std::min(args.rows - row, kFewRows);
+    LinearFewRowsCpu(RowsOf(rounded, row, rows), pool_);
+    row += rows;
+  }
 }
 
 }  // namespace sluice

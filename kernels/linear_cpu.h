@@ -6,6 +6,8 @@
 // bfloat16 weight, x is rounded to bfloat16 if the processor multiplies that, else the weight is
 // widened to float32 piece by piece.
 //
+// Where it must not matter how many rows there are, our own kernel does all of them.
+//
 // Products of a batch come one after the other, each as if it were alone.
 //
 // oneDNN runs within tasks of our pool, one thread each; it never opens a parallel region.
@@ -28,8 +30,8 @@ class LinearCpu {
   static constexpr int32_t kFewRows = 63;  // fewer than the smallest block
   static constexpr int32_t kMaxProducts = 1024;
 
-  // `pool` outlives this.
-  explicit LinearCpu(ThreadPool& pool);
+  // `pool` outlives this. `batch_invariant`: a row's bits do not depend on the number of rows.
+  LinearCpu(ThreadPool& pool, bool batch_invariant);
   LinearCpu(const LinearCpu&) = delete;
   LinearCpu& operator=(const LinearCpu&) = delete;
   ~LinearCpu();
@@ -42,6 +44,7 @@ class LinearCpu {
   void RunOne(const LinearArgs& args);
 
   ThreadPool& pool_;
+  const bool batch_invariant_;
   std::unique_ptr<Products> products_;
 };
 

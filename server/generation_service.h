@@ -11,6 +11,7 @@
 #include "server/active_calls.h"
 #include "server/delivery_thread.h"
 #include "server/engine_handle.h"
+#include "server/gate.h"
 #include "sluice/v1/generation.grpc.pb.h"
 
 namespace sluice {
@@ -22,6 +23,7 @@ struct ServiceParts {
   DeliveryThread* delivery;
   ActiveCalls* calls;
   absl::Duration read_limit;  // for a client to read what is left once its request has ended
+  Gate* gate;
 };
 
 // Thread-safe, as gRPC calls it.
@@ -37,9 +39,8 @@ class GenerationService final
   ServiceParts parts_;
 };
 
-// Tells the observer of a request that was refused before the engine saw it. `request_id` is the
-// client's, unchecked; empty if it gave none.
-void RecordRefusal(const ServiceParts& parts, const grpc::CallbackServerContext& context,
-                   RequestKind kind, const std::string& request_id, const absl::Status& status);
+// Tells the observer of a request that passed the gate, but was refused before the engine saw it.
+void RecordRefusal(const ServiceParts& parts, const Pass& pass, RequestKind kind,
+                   const absl::Status& status);
 
 }  // namespace sluice

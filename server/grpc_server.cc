@@ -5,17 +5,21 @@
 #include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/impl/server_builder_option.h>
 #include <grpcpp/resource_quota.h>
-#include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
 
 #include <algorithm>
-#include <string_view>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <vector>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "engine/status_macros.h"
+#include "kernels/check.h"
 #include "server/log.h"
+#include "server/log_limit.h"
 
 namespace sluice {
 namespace {
@@ -23,47 +27,67 @@ namespace {
 constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int64_t kIdBytes = 5;  // the longest varint of a uint32
 constexpr int kMinClientPingMs = 5'000;
-constexpr int kKeepaliveTimeoutMs = 20'000;
-
-// What gRPC logged as an error on this thread while it bound its port.
-thread_local std::string* bind_log = nullptr;
+constexpr int64_t kGrpcLinesPerSecond = 10;
+// A ping that is not answered for this long, or for as long as the interval of pings if that is
+// less, ends its connection.
+constexpr absl::Duration kKeepaliveTimeout = absl::Seconds(20);
 
 void OnGrpcLog(gpr_log_func_args* args) {
-  if (bind_log != nullptr && args->severity == GPR_LOG_SEVERITY_ERROR) {
-    absl::StrAppend(bind_log, args->message, "\n");
+  if (args->severity != GPR_LOG_SEVERITY_ERROR) {
+    Log(LogLevel::kDebug, "grpc", LogFields().Add("message", args->message));
     return;
   }
-  const LogLevel level =
-      args->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug;
-  Log(level, "grpc", LogFields().Add("message", args->message));
+  // Most of these are about what a stranger sent.
+  static auto& limit = *new LogLimit(kGrpcLinesPerSecond);
+  const std::optional<int64_t> left_out = limit.Take(absl::Now());
+  if (!left_out.has_value()) return;
+  LogFields fields;
+  fields.Add("message", args->message);
+  if (*left_out > 0) fields.Add("left_out", *left_out);
+  Log(LogLevel::kWarning, "grpc", fields);
 }
 
-std::string BindFailure(const std::string& address, std::string_view log) {
-  for (const char* reason : {"Address already in use", "Permission denied",
-                             "Cannot assign requested address", "Name or service not known"}) {
-    if (log.find(reason) != std::string_view::npos) {
-      return absl::StrCat("--listen=", address, ": cannot listen there: ", reason);
-    }
-  }
-  return absl::StrCat("--listen=", address, ": cannot listen there");
+// An infinite duration is INT_MAX, which gRPC takes for none.
+int Milliseconds(absl::Duration duration) {
+  return static_cast<int>(
+      std::min<int64_t>(absl::ToInt64Milliseconds(duration), std::numeric_limits<int>::max()));
 }
+
+// gRPC's reflection plugs itself into every server of a process that is linked with it.
+class NoReflection final : public grpc::ServerBuilderOption {
+ public:
+  void UpdateArguments(grpc::ChannelArguments* /*arguments*/) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    plugins->erase(std::remove_if(plugins->begin(), plugins->end(),
+                                  [](const auto& plugin) {
+                                    return plugin->name() == "proto_server_reflection";
+                                  }),
+                   plugins->end());
+  }
+};
 
 void SetLimits(const ServerConfig& config, grpc::ServerBuilder* builder) {
-  const int64_t max_receive = MaxReceiveBytes(config.engine);
+  const int64_t max_receive =
+      config.max_message_bytes > 0 ? config.max_message_bytes : MaxReceiveBytes(config.engine);
   builder->SetMaxReceiveMessageSize(static_cast<int>(max_receive));
   // A few bytes can inflate to any size before a limit is looked at, so nothing is inflated.
   builder->SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
   builder->SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
   builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, config.max_streams);
-  // Without this a second server takes the same port in silence, and half of the connections.
-  builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder->AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, config.max_metadata_bytes);
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS,
+                              Milliseconds(config.max_connection_idle));
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS,
+                              Milliseconds(config.max_connection_age));
+  builder->AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                              Milliseconds(config.handshake_limit));
   // Clients may ping every 10 s, also without a call, as proxies and Python's defaults do.
   builder->AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                               kMinClientPingMs);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS,
-                              static_cast<int>(absl::ToInt64Milliseconds(config.keepalive)));
-  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(config.keepalive));
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                              Milliseconds(std::min(config.keepalive, kKeepaliveTimeout)));
   grpc::ResourceQuota quota("sluice");
   quota.Resize(static_cast<size_t>(std::max(512 * kMiB, 4 * max_receive)));
   builder->SetResourceQuota(quota);
@@ -76,29 +100,25 @@ int64_t MaxReceiveBytes(const EngineConfig& config) {
   return std::clamp(prompt + kMiB, 4 * kMiB, int64_t{2047} * kMiB);
 }
 
-absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const ServerConfig& config,
-                                                              const ServiceParts& parts) {
+absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
+    const ServerConfig& config, const ServiceParts& parts,
+    const std::shared_ptr<grpc::ServerCredentials>& credentials) {
   gpr_set_log_function(&OnGrpcLog);
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   std::unique_ptr<GrpcServer> server(new GrpcServer(parts));
   grpc::ServerBuilder builder;
   SetLimits(config, &builder);
+  if (!config.reflection) builder.SetOption(std::make_unique<NoReflection>());
   builder.RegisterService(&server->generation_);
   builder.RegisterService(&server->model_);
-  int port = 0;
-  builder.AddListeningPort(config.listen, grpc::InsecureServerCredentials(), &port);
-  std::string log;
-  bind_log = &log;
+  SLUICE_ASSIGN_OR_RETURN(
+      server->port_,
+      GrpcPort::Open({"--listen", config.listen, config.max_connections}, credentials, &builder));
   server->server_ = builder.BuildAndStart();
-  bind_log = nullptr;
-  if (server->server_ == nullptr) {
-    return absl::UnavailableError(BindFailure(config.listen, log));
-  }
-  server->address_ =
-      absl::StartsWith(config.listen, "unix:")
-          ? config.listen
-          : absl::StrCat(config.listen.substr(0, config.listen.rfind(':')), ":", port);
+  SLUICE_CHECK(server->server_ != nullptr);
+  server->server_->GetHealthCheckService()->SetServingStatus(false);  // gRPC begins with true
+  server->port_->StartAccepting();
   return server;
 }
 
@@ -107,6 +127,7 @@ GrpcServer::~GrpcServer() { Shutdown(absl::ZeroDuration()); }
 void GrpcServer::Shutdown(absl::Duration grace) {
   if (server_ == nullptr || shut_down_) return;
   shut_down_ = true;
+  port_->Close();
   server_->Shutdown(absl::ToChronoTime(absl::Now() + grace));
   server_->Wait();
 }

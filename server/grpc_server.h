@@ -1,6 +1,7 @@
 // The gRPC server: its services, limits and its port.
 #pragma once
 
+#include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 
 #include <cstdint>
@@ -10,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/generation_service.h"
+#include "server/grpc_port.h"
 #include "server/model_service.h"
 #include "server/server_config.h"
 
@@ -18,8 +20,10 @@ namespace sluice {
 class GrpcServer {
  public:
   // Listens. Unavailable: the address, and why it cannot be had.
-  static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(const ServerConfig& config,
-                                                           const ServiceParts& parts);
+  static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(
+      const ServerConfig& config, const ServiceParts& parts,
+      const std::shared_ptr<grpc::ServerCredentials>& credentials =
+          grpc::InsecureServerCredentials());
 
   // Shuts down with no grace, unless it was shut down.
   ~GrpcServer();
@@ -27,7 +31,10 @@ class GrpcServer {
   GrpcServer& operator=(const GrpcServer&) = delete;
 
   // "127.0.0.1:50051": with the port that was got, if 0 was asked for.
-  const std::string& address() const { return address_; }
+  const std::string& address() const { return port_->address(); }
+  // 0 of a socket file. Before Shutdown.
+  int port() const { return port_->port(); }
+  ConnectionCounts Connections() { return port_->Counts(); }
   grpc::HealthCheckServiceInterface* health() const { return server_->GetHealthCheckService(); }
 
   // Takes no more calls; ends what is active after `grace`. Blocks until all reactors are gone.
@@ -39,8 +46,8 @@ class GrpcServer {
 
   GenerationService generation_;
   ModelService model_;
+  std::unique_ptr<GrpcPort> port_;
   std::unique_ptr<grpc::Server> server_;
-  std::string address_;
   bool shut_down_ = false;
 };
 

@@ -7,19 +7,39 @@
 #include "sluice/v1/model.grpc.pb.h"
 
 namespace sluice {
+namespace {
 
-Health::Health(grpc::HealthCheckServiceInterface* service) : service_(service) { Set(false); }
+void Tell(grpc::HealthCheckServiceInterface* service, bool serving) {
+  service->SetServingStatus("", serving);
+  service->SetServingStatus(v1::GenerationService::service_full_name(), serving);
+  service->SetServingStatus(v1::ModelService::service_full_name(), serving);
+}
+
+}  // namespace
+
+Health::Health(grpc::HealthCheckServiceInterface* service) { Add(service); }
 
 Health::~Health() { StartDraining(); }
 
-void Health::Set(bool serving) {
-  service_->SetServingStatus("", serving);
-  service_->SetServingStatus(v1::GenerationService::service_full_name(), serving);
-  service_->SetServingStatus(v1::ModelService::service_full_name(), serving);
+void Health::Add(grpc::HealthCheckServiceInterface* service) {
+  const std::lock_guard<std::mutex> lock(services_mutex_);
+  services_.push_back(service);
+  Tell(service, serving());
+}
+
+void Health::Remove(grpc::HealthCheckServiceInterface* service) {
+  const std::lock_guard<std::mutex> lock(services_mutex_);
+  services_.erase(std::remove(services_.begin(), services_.end(), service), services_.end());
+}
+
+void Health::Set(HealthState state) {
+  const std::lock_guard<std::mutex> lock(services_mutex_);
+  state_ = state;
+  for (grpc::HealthCheckServiceInterface* service : services_) Tell(service, serving());
 }
 
 void Health::StartServing(const Engine* engine, absl::Duration stuck_after) {
-  Set(true);
+  Set(HealthState::kServing);
   watcher_ = std::thread([this, engine, stuck_after] { Watch(engine, stuck_after); });
 }
 
@@ -30,7 +50,7 @@ void Health::StartDraining() {
   }
   stopped_.notify_all();
   if (watcher_.joinable()) watcher_.join();
-  Set(false);
+  Set(HealthState::kDraining);
 }
 
 void Health::Watch(const Engine* engine, absl::Duration stuck_after) {
@@ -42,7 +62,7 @@ void Health::Watch(const Engine* engine, absl::Duration stuck_after) {
     const absl::Duration age = engine->StepAge();
     if ((age > stuck_after) == stuck) continue;
     stuck = !stuck;
-    Set(!stuck);
+    Set(stuck ? HealthState::kStuck : HealthState::kServing);
     Log(stuck ? LogLevel::kError : LogLevel::kInfo, stuck ? "stuck" : "recovered",
         LogFields().AddSeconds("step_seconds", absl::ToDoubleSeconds(age)));
   }

@@ -1,23 +1,32 @@
 #include "server/log.h"
 
+#include <unistd.h>
+
 #include <cstdio>
 #include <memory>
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "server/log_sink.h"
 #include "spdlog/async.h"
 #include "spdlog/async_logger.h"
-#include "spdlog/sinks/stdout_sinks.h"
+#include "spdlog/pattern_formatter.h"
 #include "spdlog/spdlog.h"
 
 namespace sluice {
 namespace {
 
 constexpr size_t kQueuedLines = 8192;
+// How long the last lines may take when the process ends.
+constexpr absl::Duration kLastLines = absl::Seconds(1);
+constexpr char kTextPattern[] = "%Y-%m-%dT%H:%M:%S.%eZ %l %v";
+constexpr char kJsonPattern[] = R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})";
 
 struct Writer {
   LogFormat format;
+  std::shared_ptr<LogSink> sink;
   std::shared_ptr<spdlog::logger> logger;
   // Last, so that it ends before the logger it writes to.
   std::shared_ptr<spdlog::details::thread_pool> thread;
@@ -114,19 +123,33 @@ std::string LogFields::Render(LogFormat format, std::string_view event) const {
 
 void StartLogging(LogFormat format, LogLevel level) {
   auto thread = std::make_shared<spdlog::details::thread_pool>(kQueuedLines, 1);
+  const char* const pattern = format == LogFormat::kJson ? kJsonPattern : kTextPattern;
+  // The pool joins its thread, which asks this of it, before it ends, and whoever else asks holds
+  // the writer. It must not be owned here: its own thread, as the last owner, would have to join
+  // itself.
+  const auto overrun = [pool = thread.get()] {
+    return static_cast<int64_t>(pool->overrun_counter());
+  };
+  auto sink = std::make_shared<LogSink>(STDERR_FILENO, overrun, [format, pattern](int64_t lost) {
+    const std::string text = LogFields().Add("lost", lost).Render(format, "log_lines_lost");
+    const spdlog::details::log_msg message("sluice", spdlog::level::warn, text);
+    spdlog::memory_buf_t line;
+    spdlog::pattern_formatter(pattern, spdlog::pattern_time_type::utc).format(message, line);
+    return std::string(line.data(), line.size());
+  });
   auto logger = std::make_shared<spdlog::async_logger>(
-      "sluice", std::make_shared<spdlog::sinks::stderr_sink_mt>(), thread,
-      spdlog::async_overflow_policy::overrun_oldest);
-  logger->set_pattern(format == LogFormat::kJson
-                          ? R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})"
-                          : "%Y-%m-%dT%H:%M:%S.%eZ %l %v",
-                      spdlog::pattern_time_type::utc);
+      "sluice", sink, thread, spdlog::async_overflow_policy::overrun_oldest);
+  logger->set_pattern(pattern, spdlog::pattern_time_type::utc);
   logger->set_level(ToSpdlog(level));
-  logger->flush_on(spdlog::level::debug);
   WriterSlot& slot = Slot();
   const std::lock_guard<std::mutex> lock(slot.mutex);
-  slot.writer =
-      std::make_shared<const Writer>(Writer{format, std::move(logger), std::move(thread)});
+  slot.writer = std::make_shared<const Writer>(
+      Writer{format, std::move(sink), std::move(logger), std::move(thread)});
+}
+
+void SetLogLevel(LogLevel level) {
+  const std::shared_ptr<const Writer> writer = CurrentWriter();
+  if (writer != nullptr) writer->logger->set_level(ToSpdlog(level));
 }
 
 void StopLogging() {
@@ -137,8 +160,15 @@ void StopLogging() {
     writer = std::move(slot.writer);
     slot.writer = nullptr;
   }
+  if (writer == nullptr) return;
+  writer->sink->WaitUntil(absl::Now() + kLastLines);
   // The thread pool's destructor writes what is queued; a Log() under way keeps it until it
   // returns.
+}
+
+int64_t LostLogLines() {
+  const std::shared_ptr<const Writer> writer = CurrentWriter();
+  return writer == nullptr ? 0 : writer->sink->lost();
 }
 
 void Log(LogLevel level, std::string_view event, const LogFields& fields) {

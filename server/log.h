@@ -2,7 +2,8 @@
 //
 // Whatever a client chose is escaped, so that no value can end a line or forge a field. A line is
 // handed to a writer thread over a bounded queue: when stderr is held up the oldest lines are lost,
-// and no caller waits.
+// and no caller waits. What stderr refuses is lost too; once it takes lines again, one says how
+// many.
 #pragma once
 
 #include <cstdint>
@@ -40,8 +41,15 @@ class LogFields {
 // the rest is written to stderr at once.
 void StartLogging(LogFormat format, LogLevel level);
 
-// Writes out what is queued and ends the writer thread.
+// Which lines are written from now on. Thread-safe; without effect before StartLogging.
+void SetLogLevel(LogLevel level);
+
+// Writes out what is queued, waiting for a reader of stderr for at most a second, and ends the
+// writer thread.
 void StopLogging();
+
+// Lines that were lost since StartLogging. Thread-safe.
+int64_t LostLogLines();
 
 // Thread-safe; does not wait. `event` is a lower-case word of ours.
 void Log(LogLevel level, std::string_view event, const LogFields& fields);

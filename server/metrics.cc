@@ -2,8 +2,11 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 
+#include "engine/sequence.h"
+#include "server/log.h"
 #include "server/outcome_name.h"
 #include "server/process_metrics.h"
 #include "server/version.h"
@@ -60,6 +63,19 @@ void AddGauge(MetricFamily* family, double value, std::vector<ClientMetric::Labe
   family->metric.push_back(std::move(metric));
 }
 
+// What the log has lost.
+class LostLines final : public prometheus::Collectable {
+ public:
+  std::vector<MetricFamily> Collect() const override {
+    ClientMetric metric;
+    metric.counter.value = static_cast<double>(LostLogLines());
+    return {{"sluice_log_lines_lost_total",
+             "Log lines that standard error did not take.",
+             MetricType::Counter,
+             {metric}}};
+  }
+};
+
 MetricFamily BuildInfo(const EngineInfo& info) {
   MetricFamily family = GaugeFamily("sluice_build_info", "1; what is running is in the labels.");
   AddGauge(&family, 1,
@@ -78,14 +94,17 @@ std::vector<MetricFamily> EngineFamilies(const Engine& engine) {
   MetricFamily waiting =
       GaugeFamily("sluice_requests_waiting", "Requests that wait for a state slot.");
   AddGauge(&waiting, gauges.waiting);
+  MetricFamily tokens = GaugeFamily("sluice_waiting_tokens",
+                                    "Prompt tokens of the requests that wait for a state slot.");
+  AddGauge(&tokens, static_cast<double>(gauges.waiting_tokens));
   MetricFamily slots = GaugeFamily("sluice_state_slots", "Slots of the state pool.");
   AddGauge(&slots, gauges.slots_used, {{"state", "used"}});
   AddGauge(&slots, gauges.slots_total - gauges.slots_used, {{"state", "free"}});
   MetricFamily bytes =
       GaugeFamily("sluice_state_bytes", "Bytes of one state slot, the same at any length.");
   AddGauge(&bytes, static_cast<double>(engine.info().state_bytes));
-  return {std::move(running), std::move(waiting), std::move(slots), std::move(bytes),
-          BuildInfo(engine.info())};
+  return {std::move(running), std::move(waiting), std::move(tokens),
+          std::move(slots),   std::move(bytes),   BuildInfo(engine.info())};
 }
 
 }  // namespace
@@ -147,7 +166,21 @@ Metrics::Metrics()
       errors_(prometheus::BuildCounter()
                   .Name("sluice_errors_total")
                   .Help("Requests that ended with an error, by gRPC status code.")
-                  .Register(*registry_)) {
+                  .Register(*registry_)),
+      refusals_(prometheus::BuildCounter()
+                    .Name("sluice_requests_refused_total")
+                    .Help("Calls refused for who made them, by reason.")
+                    .Register(*registry_)),
+      file_reloads_(prometheus::BuildCounter()
+                        .Name("sluice_file_reloads_total")
+                        .Help("Changed files that were read anew, by what they are for.")
+                        .Register(*registry_)),
+      api_keys_(prometheus::BuildGauge()
+                    .Name("sluice_api_keys")
+                    .Help("API keys in force; 0 if none are asked for.")
+                    .Register(*registry_)
+                    .Add({})),
+      tenants_(registry_.get()) {
   // Series that exist from the start can be subtracted from, so the first event shows in a rate.
   for (const char* outcome : {"stop", "length", "cancelled", "error"}) {
     requests_.Add({{"kind", "generate"}, {"outcome", outcome}});
@@ -157,6 +190,9 @@ Metrics::Metrics()
   }
   for (int code = 1; code <= 16; ++code) {
     errors_.Add({{"code", absl::StatusCodeToString(static_cast<absl::StatusCode>(code))}});
+  }
+  for (const std::string_view reason : kRefusalReasonNames) {
+    refusals_.Add({{"reason", std::string(reason)}});
   }
 }
 
@@ -178,6 +214,8 @@ void Metrics::OnNextToken(double seconds_since_previous) {
 
 void Metrics::OnDone(const Outcome& outcome) {
   requests_.Add({{"kind", KindName(outcome.kind)}, {"outcome", OutcomeName(outcome)}}).Increment();
+  tenants_.OnDone(outcome);
+  if (IsOverClientLimit(outcome.status)) OnRefusal(RefusalReason::kLimit);
   if (!outcome.status.ok()) {
     errors_.Add({{"code", absl::StatusCodeToString(outcome.status.code())}}).Increment();
     return;
@@ -192,10 +230,23 @@ void Metrics::OnDone(const Outcome& outcome) {
   request_output_tokens_.Observe(outcome.output_tokens);
 }
 
+void Metrics::OnRefusal(RefusalReason reason) {
+  refusals_.Add({{"reason", std::string(RefusalReasonName(reason))}}).Increment();
+}
+
+void Metrics::SetApiKeys(size_t keys) { api_keys_.Set(static_cast<double>(keys)); }
+
+void Metrics::OnFileReload(const std::string& file, bool ok, int times) {
+  for (const char* result : {"ok", "failed"}) {
+    prometheus::Counter& counter = file_reloads_.Add({{"file", file}, {"result", result}});
+    if (ok == (std::string_view(result) == "ok")) counter.Increment(times);
+  }
+}
+
 void Metrics::SetEngine(const Engine* engine) { gauges_->Set(engine); }
 
 std::vector<std::shared_ptr<prometheus::Collectable>> Metrics::Collectables() const {
-  return {registry_, gauges_, std::make_shared<ProcessMetrics>()};
+  return {registry_, gauges_, std::make_shared<ProcessMetrics>(), std::make_shared<LostLines>()};
 }
 
 }  // namespace sluice

@@ -6,13 +6,17 @@
 
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "engine/engine.h"
 #include "prometheus/collectable.h"
 #include "prometheus/counter.h"
+#include "prometheus/gauge.h"
 #include "prometheus/histogram.h"
 #include "prometheus/registry.h"
+#include "server/refusal.h"
+#include "server/tenant_metrics.h"
 
 namespace sluice {
 
@@ -25,6 +29,12 @@ class Metrics final : public EngineObserver {
   void OnFirstToken(double seconds_since_arrival) override;
   void OnNextToken(double seconds_since_previous) override;
   void OnDone(const Outcome& outcome) override;
+
+  void OnRefusal(RefusalReason reason);
+  void SetApiKeys(size_t keys);
+  // Of a file that is read anew when it changes, by what it is for: "api_keys". The first call for
+  // it is to show that nothing has happened yet, by `times` 0.
+  void OnFileReload(const std::string& file, bool ok, int times = 1);
 
   // Whose gauges to read; null while there is none. The engine lives until it is set to null.
   void SetEngine(const Engine* engine);
@@ -53,6 +63,10 @@ class Metrics final : public EngineObserver {
   prometheus::Counter& output_tokens_;
   prometheus::Family<prometheus::Counter>& requests_;
   prometheus::Family<prometheus::Counter>& errors_;
+  prometheus::Family<prometheus::Counter>& refusals_;
+  prometheus::Family<prometheus::Counter>& file_reloads_;
+  prometheus::Gauge& api_keys_;
+  TenantMetrics tenants_;
 };
 
 }  // namespace sluice

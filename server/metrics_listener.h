@@ -18,6 +18,11 @@ class MetricsListener {
       const std::string& address,
       std::vector<std::shared_ptr<prometheus::Collectable>> collectables);
 
+  // Stops serving, at once.
+  ~MetricsListener();
+  MetricsListener(const MetricsListener&) = delete;
+  MetricsListener& operator=(const MetricsListener&) = delete;
+
   // With the port that was got, if 0 was asked for.
   const std::string& url() const { return url_; }
 

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/status_macros.h"
+#include "server/call_entry.h"
 #include "server/request_mapping.h"
 #include "server/score_call.h"
 #include "server/wire_format.h"
@@ -23,6 +24,9 @@ class UnaryReactor final : public grpc::ServerUnaryReactor {
   // For a call that is answered later.
   void Attach(std::shared_ptr<ScoreCall> score) { score_ = std::move(score); }
 
+  // Holds the pass until the call has ended, however that comes about.
+  void Attach(Pass pass) { pass_ = std::move(pass); }
+
   void OnCancel() override {
     if (score_ != nullptr) score_->OnCancel();
   }
@@ -35,36 +39,52 @@ class UnaryReactor final : public grpc::ServerUnaryReactor {
  private:
   ActiveCalls* calls_;
   std::shared_ptr<ScoreCall> score_;
+  Pass pass_;
 };
 
+// A call that is answered on the thread it came on: to whom, from what, with what.
 template <typename RequestProto, typename ResponseProto>
-absl::Status Answer(const ServiceParts& parts, const grpc::ByteBuffer& bytes,
-                    grpc::ByteBuffer* response,
-                    absl::Status (*handle)(const Engine& engine, const RequestProto&,
-                                           ResponseProto*)) {
+using Handler = absl::Status (*)(const Engine& engine, const ClientLimits& client,
+                                 const RequestProto&, ResponseProto*);
+
+template <typename RequestProto, typename ResponseProto>
+absl::Status Answer(const ServiceParts& parts, const Pass& pass, const grpc::ByteBuffer& bytes,
+                    Handler<RequestProto, ResponseProto> handle, grpc::ByteBuffer* response) {
+  SLUICE_RETURN_IF_ERROR(pass.status);
+  SLUICE_RETURN_IF_ERROR(pass.request_id.status);
   RequestProto request;
   SLUICE_RETURN_IF_ERROR(ParseMessage(bytes, &request));
   SLUICE_ASSIGN_OR_RETURN(const Engine* engine, parts.engine->Get());
   ResponseProto proto;
-  SLUICE_RETURN_IF_ERROR(handle(*engine, request, &proto));
+  SLUICE_RETURN_IF_ERROR(handle(*engine, pass.limits, request, &proto));
   *response = SerializeMessage(proto);
   return absl::OkStatus();
 }
 
-grpc::ServerUnaryReactor* AnswerAtOnce(const ServiceParts& parts, const absl::Status& status) {
+template <typename RequestProto, typename ResponseProto>
+grpc::ServerUnaryReactor* AnswerAtOnce(const ServiceParts& parts, CallMethod method,
+                                       grpc::CallbackServerContext* context,
+                                       const grpc::ByteBuffer& bytes,
+                                       Handler<RequestProto, ResponseProto> handle,
+                                       grpc::ByteBuffer* response) {
   auto* reactor = new UnaryReactor(parts.calls);
+  Pass pass = PassGate(parts.gate, method, *context);
+  AnswerMetadata(pass, context);
+  const absl::Status status = Answer(parts, pass, bytes, handle, response);
+  reactor->Attach(std::move(pass));
   reactor->Finish(ToGrpcStatus(status));
   return reactor;
 }
 
-absl::Status HandleGetModel(const Engine& engine, const v1::GetModelRequest& /*request*/,
+absl::Status HandleGetModel(const Engine& engine, const ClientLimits& client,
+                            const v1::GetModelRequest& /*request*/,
                             v1::GetModelResponse* response) {
-  SetModel(engine.info(), response);
+  SetModel(engine.info(), client, response);
   return absl::OkStatus();
 }
 
-absl::Status HandleTokenize(const Engine& engine, const v1::TokenizeRequest& request,
-                            v1::TokenizeResponse* response) {
+absl::Status HandleTokenize(const Engine& engine, const ClientLimits& /*client*/,
+                            const v1::TokenizeRequest& request, v1::TokenizeResponse* response) {
   const int64_t limit = engine.info().max_text_bytes;
   if (static_cast<int64_t>(request.text().size()) > limit) {
     return absl::InvalidArgumentError(
@@ -77,7 +97,8 @@ absl::Status HandleTokenize(const Engine& engine, const v1::TokenizeRequest& req
   return absl::OkStatus();
 }
 
-absl::Status HandleDetokenize(const Engine& engine, const v1::DetokenizeRequest& request,
+absl::Status HandleDetokenize(const Engine& engine, const ClientLimits& /*client*/,
+                              const v1::DetokenizeRequest& request,
                               v1::DetokenizeResponse* response) {
   const EngineInfo& info = engine.info();
   if (request.token_ids_size() > info.max_prompt_tokens) {
@@ -106,22 +127,23 @@ absl::Status HandleDetokenize(const Engine& engine, const v1::DetokenizeRequest&
 
 }  // namespace
 
-grpc::ServerUnaryReactor* ModelService::GetModel(grpc::CallbackServerContext* /*context*/,
+grpc::ServerUnaryReactor* ModelService::GetModel(grpc::CallbackServerContext* context,
                                                  const grpc::ByteBuffer* request,
                                                  grpc::ByteBuffer* response) {
-  return AnswerAtOnce(parts_, Answer(parts_, *request, response, &HandleGetModel));
+  return AnswerAtOnce(parts_, CallMethod::kGetModel, context, *request, &HandleGetModel, response);
 }
 
-grpc::ServerUnaryReactor* ModelService::Tokenize(grpc::CallbackServerContext* /*context*/,
+grpc::ServerUnaryReactor* ModelService::Tokenize(grpc::CallbackServerContext* context,
                                                  const grpc::ByteBuffer* request,
                                                  grpc::ByteBuffer* response) {
-  return AnswerAtOnce(parts_, Answer(parts_, *request, response, &HandleTokenize));
+  return AnswerAtOnce(parts_, CallMethod::kTokenize, context, *request, &HandleTokenize, response);
 }
 
-grpc::ServerUnaryReactor* ModelService::Detokenize(grpc::CallbackServerContext* /*context*/,
+grpc::ServerUnaryReactor* ModelService::Detokenize(grpc::CallbackServerContext* context,
                                                    const grpc::ByteBuffer* request,
                                                    grpc::ByteBuffer* response) {
-  return AnswerAtOnce(parts_, Answer(parts_, *request, response, &HandleDetokenize));
+  return AnswerAtOnce(parts_, CallMethod::kDetokenize, context, *request, &HandleDetokenize,
+                      response);
 }
 
 grpc::ServerUnaryReactor* ModelService::Score(grpc::CallbackServerContext* context,
@@ -132,19 +154,26 @@ grpc::ServerUnaryReactor* ModelService::Score(grpc::CallbackServerContext* conte
       response, parts_.delivery,
       [reactor](const grpc::Status& status) { reactor->Finish(status); });
   reactor->Attach(score);
+  Pass pass = PassGate(parts_.gate, CallMethod::kScore, *context);
+  AnswerMetadata(pass, context);
   v1::ScoreRequest proto;
-  absl::Status status = ParseMessage(*bytes, &proto);
+  absl::Status status = pass.status;
+  if (status.ok()) status = pass.request_id.status;
+  if (status.ok()) status = ParseMessage(*bytes, &proto);
   const absl::StatusOr<Engine*> engine = parts_.engine->Get();
   if (status.ok()) status = engine.status();
-  if (!status.ok()) {
-    RecordRefusal(parts_, *context, RequestKind::kScore, /*request_id=*/"", status);
-    score->Refuse(status);
-    return reactor;
+  Request request;
+  if (status.ok()) {
+    request = ToRequest(proto);
+    SetCall(pass, *context, &request);
+  } else if (pass.status.ok()) {
+    RecordRefusal(parts_, pass, RequestKind::kScore, status);
   }
-  Request request = ToRequest(proto);
-  SetCall(*context, &request);
-  score->SetEngine(*engine);
-  status = (*engine)->Submit(std::move(request), score);
+  reactor->Attach(std::move(pass));
+  if (status.ok()) {
+    score->SetEngine(*engine);
+    status = (*engine)->Submit(std::move(request), score);
+  }
   if (!status.ok()) score->Refuse(status);
   return reactor;
 }

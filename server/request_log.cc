@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "server/origin_log.h"
 #include "server/outcome_name.h"
 
 namespace sluice {
@@ -16,9 +17,9 @@ bool ServerAtFault(absl::StatusCode code) {
 
 LogFields RequestLogFields(const Outcome& outcome) {
   LogFields fields;
-  fields.Add("id", outcome.request_id)
-      .Add("peer", outcome.peer)
-      .Add("kind", KindName(outcome.kind))
+  fields.Add("id", outcome.request_id);
+  AddOrigin(outcome.origin, &fields);
+  fields.Add("kind", KindName(outcome.kind))
       .Add("prompt_tokens", outcome.prompt_tokens)
       .Add("output_tokens", outcome.output_tokens)
       .AddSeconds("queue_seconds", outcome.queue_seconds)

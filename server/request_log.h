@@ -6,8 +6,8 @@
 
 namespace sluice {
 
-// id, peer, kind, prompt_tokens, output_tokens, queue_seconds, prefill_seconds, decode_seconds,
-// first_token_seconds, outcome; for an error code and message.
+// id, what origin_log.h says, kind, prompt_tokens, output_tokens, queue_seconds, prefill_seconds,
+// decode_seconds, first_token_seconds, outcome; for an error code and message.
 LogFields RequestLogFields(const Outcome& outcome);
 
 // At info, or at warning if the server is at fault. Does not wait.

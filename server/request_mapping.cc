@@ -80,8 +80,10 @@ Request ToRequest(const v1::ScoreRequest& proto) {
   return request;
 }
 
-void SetCall(const grpc::CallbackServerContext& context, Request* request) {
-  request->peer = context.peer();
+void SetCall(const Pass& pass, const grpc::CallbackServerContext& context, Request* request) {
+  request->id = pass.request_id.id;
+  request->origin = pass.origin;
+  request->client_limits = pass.limits;
   const std::chrono::system_clock::time_point deadline = context.deadline();
   if (deadline != std::chrono::system_clock::time_point::max()) {
     request->deadline = absl::FromChrono(deadline);
@@ -122,7 +124,7 @@ void SetFinished(const Outcome& outcome, v1::Finished* proto) {
   proto->set_request_id(outcome.request_id);
 }
 
-void SetModel(const EngineInfo& info, v1::GetModelResponse* proto) {
+void SetModel(const EngineInfo& info, const ClientLimits& client, v1::GetModelResponse* proto) {
   proto->set_name(info.model_name);
   proto->set_model_type(info.model_type);
   proto->set_parameters(static_cast<uint64_t>(info.parameters));
@@ -138,8 +140,10 @@ void SetModel(const EngineInfo& info, v1::GetModelResponse* proto) {
   proto->set_device(info.device);
   for (const int32_t id : info.eos_token_ids) proto->add_eos_token_ids(static_cast<uint32_t>(id));
   v1::Limits* limits = proto->mutable_limits();
-  limits->set_max_prompt_tokens(static_cast<uint32_t>(info.max_prompt_tokens));
-  limits->set_max_output_tokens(static_cast<uint32_t>(info.max_output_tokens));
+  limits->set_max_prompt_tokens(
+      static_cast<uint32_t>(std::min(info.max_prompt_tokens, client.max_prompt_tokens)));
+  limits->set_max_output_tokens(
+      static_cast<uint32_t>(std::min(info.max_output_tokens, client.max_output_tokens)));
   limits->set_max_text_bytes(static_cast<uint64_t>(info.max_text_bytes));
   limits->set_state_slots(static_cast<uint32_t>(info.state_slots));
   limits->set_max_waiting(static_cast<uint32_t>(info.max_waiting));

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "engine/engine.h"
 #include "engine/request.h"
+#include "server/gate.h"
 #include "sluice/v1/generation.pb.h"
 #include "sluice/v1/model.pb.h"
 
@@ -16,14 +17,15 @@ namespace sluice {
 Request ToRequest(const v1::GenerateRequest& proto);
 Request ToRequest(const v1::ScoreRequest& proto);
 
-// Peer and deadline.
-void SetCall(const grpc::CallbackServerContext& context, Request* request);
+// Name, origin and limits of the pass, and the call's deadline.
+void SetCall(const Pass& pass, const grpc::CallbackServerContext& context, Request* request);
 
 void SetTokenLogprob(const OutputToken& token, v1::TokenLogprob* proto);
 void SetUsage(const Outcome& outcome, v1::Usage* proto);
 void SetTimings(const Outcome& outcome, v1::Timings* proto);
 void SetFinished(const Outcome& outcome, v1::Finished* proto);
-void SetModel(const EngineInfo& info, v1::GetModelResponse* proto);
+// With the client's limits, where they are less than the server's.
+void SetModel(const EngineInfo& info, const ClientLimits& client, v1::GetModelResponse* proto);
 
 // The codes are the same by design. The message is cut at 1 KiB: clients take 8 KiB of trailers.
 grpc::Status ToGrpcStatus(const absl::Status& status);

@@ -1,8 +1,8 @@
 #include "server/response_stream.h"
 
 #include <chrono>
-#include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "server/request_mapping.h"
 #include "server/wire_format.h"
 
@@ -37,23 +37,21 @@ void ResponseStream::OnDone(Outcome outcome) {
 }
 
 void ResponseStream::Refuse(const absl::Status& status) {
-  Action action = Action::kNone;
-  bool wake = false;
+  Next next;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!end_.has_value()) end_ = ToGrpcStatus(status);
-    action = NextLocked(&wake);
+    next = NextLocked();
   }
-  Perform(action, wake);
+  Perform(next);
 }
 
 void ResponseStream::Deliver() {
-  Action action = Action::kNone;
-  bool wake = false;
+  Next next;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     posted_ = false;
-    action = NextLocked(&wake);
+    next = NextLocked();
     if (end_.has_value() && writing_ && alarm_ == nullptr) {
       alarm_ = std::make_unique<grpc::Alarm>();
       alarm_->Set(absl::ToChronoTime(absl::Now() + options_.read_limit),
@@ -63,84 +61,88 @@ void ResponseStream::Deliver() {
                   });
     }
   }
-  Perform(action, wake);
+  Perform(next);
 }
 
 void ResponseStream::OnWriteDone(bool ok) {
-  Action action = Action::kNone;
-  bool wake = false;
+  Next next;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     writing_ = false;
     if (!ok) cancelled_ = true;
-    action = NextLocked(&wake);
+    next = NextLocked();
   }
-  Perform(action, wake);
+  Perform(next);
 }
 
 void ResponseStream::OnCancel() {
-  Action action = Action::kNone;
-  bool wake = false;
+  Next next;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     cancelled_ = true;
-    action = NextLocked(&wake);
+    next = NextLocked();
   }
-  Perform(action, wake);
+  Perform(next);
 }
 
 void ResponseStream::OnReadLimit() {
+  grpc::Status why;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (finished_ || cancelled_) return;
     cancelling_ = true;
+    why = *end_;
   }
-  writer_->Cancel();
-  Action action = Action::kNone;
-  bool wake = false;
+  if (why.ok()) {
+    why = {grpc::StatusCode::RESOURCE_EXHAUSTED,
+           absl::StrCat("the client left the end of its stream unread for ",
+                        absl::FormatDuration(options_.read_limit))};
+  }
+  writer_->Cancel(why);
+  Next next;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     cancelling_ = false;
     cancelled_ = true;
-    action = NextLocked(&wake);
+    next = NextLocked();
   }
-  Perform(action, wake);
+  Perform(next);
 }
 
 // Claims the next call of the writer: whoever gets kWrite or kFinish makes it, without the lock.
-ResponseStream::Action ResponseStream::NextLocked(bool* wake) {
+ResponseStream::Next ResponseStream::NextLocked() {
   if (cancelled_) pending_ = PendingOutput(options_.logprobs);
-  Action action = Action::kNone;
+  Next next;
   if (writing_ || finished_ || cancelling_) {
-    action = Action::kNone;
+    next.action = Action::kNone;
   } else if (!pending_.empty()) {
-    message_ = pending_.Take();
+    next.message = pending_.Take();
     writing_ = true;
-    action = Action::kWrite;
+    next.action = Action::kWrite;
   } else if (cancelled_ || end_.has_value()) {
     if (!end_.has_value()) end_ = grpc::Status::CANCELLED;
     finished_ = true;
     alarm_.reset();
-    action = Action::kFinish;
+    next.action = Action::kFinish;
   }
   const SinkState before = State();
   UpdateStateLocked();
-  *wake = State() != before && State() != SinkState::kBacklogged;
-  return action;
+  next.wake = State() != before && State() != SinkState::kBacklogged;
+  return next;
 }
 
 // Nothing of this is touched after Finish: the writer may be deleted, and this with it, before it
 // returns. That is also why it is called with the lock released.
-void ResponseStream::Perform(Action action, bool wake) {
-  if (wake) {
+void ResponseStream::Perform(const Next& next) {
+  if (next.wake) {
     Engine* engine = engine_.load(std::memory_order_acquire);
     if (engine != nullptr) engine->Wake();
   }
-  switch (action) {
+  switch (next.action) {
     case Action::kNone:
       return;
     case Action::kWrite:
-      in_flight_ = SerializeMessage(message_);
+      in_flight_ = SerializeMessage(next.message);
       writer_->Write(&in_flight_);
       return;
     case Action::kFinish:

@@ -26,7 +26,8 @@ class ResponseWriter {
   virtual ~ResponseWriter() = default;
   virtual void Write(const grpc::ByteBuffer* message) = 0;  // answered by OnWriteDone
   virtual void Finish(const grpc::Status& status) = 0;      // the last call
-  virtual void Cancel() = 0;                                // fails a write that is under way
+  // Fails a write that is under way; the client hears `why`.
+  virtual void Cancel(const grpc::Status& why) = 0;
 };
 
 // Thread-safe. Shared by the engine and a writer: the writer lives until it has been told to
@@ -70,10 +71,15 @@ class ResponseStream final : public Sink,
 
  private:
   enum class Action { kNone, kWrite, kFinish };
+  struct Next {
+    Action action = Action::kNone;
+    v1::GenerateResponse message;  // of kWrite
+    bool wake = false;             // the engine: the client reads again, or has left
+  };
 
   void PostLocked();
-  Action NextLocked(bool* wake);
-  void Perform(Action action, bool wake);
+  Next NextLocked();
+  void Perform(const Next& next);
   void UpdateStateLocked();
   void OnReadLimit();
 
@@ -83,8 +89,7 @@ class ResponseStream final : public Sink,
   std::atomic<Engine*> engine_{nullptr};
   std::atomic<SinkState> state_{SinkState::kReady};
 
-  v1::GenerateResponse message_;  // of the write in flight, as its bytes: whoever claimed it
-  grpc::ByteBuffer in_flight_;
+  grpc::ByteBuffer in_flight_;  // of the write in flight: whoever claimed it
 
   mutable std::mutex mutex_;  // guards all below
   PendingOutput pending_;

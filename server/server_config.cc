@@ -1,32 +1,38 @@
 #include "server/server_config.h"
 
-#include <algorithm>
-#include <array>
 #include <string_view>
 
-#include "absl/flags/commandlineflag.h"
 #include "absl/flags/flag.h"
-#include "absl/flags/reflection.h"
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "engine/status_macros.h"
+#include "server/config_checks.h"
+#include "server/flag_table.h"
 
 ABSL_FLAG(std::string, model, "", "Hugging Face model directory to serve. Required.");
 ABSL_FLAG(std::string, model_name, "", "Name to serve it under; empty: the directory's name.");
 ABSL_FLAG(std::string, listen, "127.0.0.1:50051",
-          "Where gRPC listens: host:port, [ipv6]:port or unix:path. There is no authentication: "
-          "keep it on loopback or behind a proxy.");
+          "Where gRPC listens: host:port, [ipv6]:port or unix:path; [::] is all of IPv6 and IPv4. "
+          "Without --api-keys or --tls-client-ca anyone who reaches it is served.");
 ABSL_FLAG(std::string, metrics_listen, "127.0.0.1:9464",
           "Where Prometheus metrics are served over HTTP, at /metrics; empty: nowhere.");
+ABSL_FLAG(std::string, admin_listen, "",
+          "Where the admin service listens: unix:path or host:port on loopback, or elsewhere with "
+          "--tls-client-ca; empty: nowhere.");
 ABSL_FLAG(std::string, device, "auto", "auto (a GPU if there is one), cpu, cuda or cuda:N.");
 ABSL_FLAG(std::string, dtype, "auto", "Of weights: auto (bfloat16), bfloat16 or float32.");
 ABSL_FLAG(int32_t, threads, 0, "CPU threads, 1 to 1024; 0: as many as there are.");
 ABSL_FLAG(
+    bool, batch_invariant, true,
+    "On the CPU a request with a seed gets the same tokens whatever else is in the batch, to the "
+    "last one; false: matrix products of many rows are oneDNN's, which round by their number.");
+ABSL_FLAG(
     int32_t, slots, 0,
     "Requests that run at once, 1 to 4096; 0: 64 on the CPU, 256 on a GPU, or as many as fit.");
 ABSL_FLAG(int32_t, max_waiting, 1024, "Requests that wait for a slot, 0 to 1,000,000.");
+ABSL_FLAG(int64_t, max_waiting_tokens, int64_t{1} << 22,
+          "Prompt tokens of all requests that wait for a slot, 1 to 2^40; one is let wait anyway.");
+ABSL_FLAG(absl::Duration, max_queue_time, absl::Seconds(60),
+          "How long a request may wait for a slot, more than 0, inf for any time.");
 ABSL_FLAG(int32_t, max_prompt_tokens, 65536, "Tokens of a prompt, 1 to 16,777,216.");
 ABSL_FLAG(int32_t, max_output_tokens, 65536, "Tokens that a request may ask for, 1 to 16,777,216.");
 ABSL_FLAG(int64_t, max_text_bytes, int64_t{1} << 20, "Bytes of a text, 1 to 1 GiB.");
@@ -35,12 +41,48 @@ ABSL_FLAG(
     "Tokens of a step, 65 to 65536 and at least 64 more than slots; 0: 512 on the CPU, 4096 on a "
     "GPU, or what the slots need.");
 ABSL_FLAG(double, memory_fraction, 0.9, "Of the device's free memory that may be taken, (0, 1].");
+ABSL_FLAG(int32_t, max_connections, 10'000,
+          "Open connections, 1 to 1,000,000; one more is closed at once.");
+ABSL_FLAG(
+    int64_t, max_traffic_memory, int64_t{1} << 30,
+    "Bytes that connections and calls may take beside the model and its states, 64 MiB to 1 TiB, "
+    "and at most three quarters of the memory that is left; beyond it the connection that sends "
+    "fastest is ended.");
 ABSL_FLAG(int32_t, max_streams, 1024, "Concurrent calls of one connection, 1 to 1,000,000.");
-ABSL_FLAG(absl::Duration, keepalive, absl::Seconds(60),
-          "A connection that is silent this long is pinged, and closed without an answer in 20 s; "
-          "1s to 24h.");
+ABSL_FLAG(int64_t, max_message_bytes, 0,
+          "Bytes of a call's message, 1 to 2047 MiB; 0: what the largest prompt needs.");
+ABSL_FLAG(int32_t, max_metadata_bytes, 16384, "Bytes of a call's headers, 1024 to 1 MiB.");
+ABSL_FLAG(
+    absl::Duration, keepalive, absl::Seconds(60),
+    "A connection that is silent this long is pinged, and closed without an answer in as long "
+    "again, or in 20 s; 1s to 24h.");
+ABSL_FLAG(absl::Duration, max_connection_idle, absl::Minutes(10),
+          "A connection that has no call for this long is closed; 1s to 24h, or inf.");
+ABSL_FLAG(absl::Duration, max_connection_age, absl::InfiniteDuration(),
+          "A connection of this age takes no new calls and is closed after its last; 1s to 24h, or "
+          "inf.");
+ABSL_FLAG(absl::Duration, handshake_limit, absl::Seconds(10),
+          "How long a new connection may take for TLS and its first HTTP/2 settings; 100ms to 1h.");
 ABSL_FLAG(absl::Duration, stall_limit, absl::Seconds(60),
           "How long a client may leave its stream unread, more than 0.");
+ABSL_FLAG(std::string, tls_cert, "",
+          "PEM file of the server's certificate, with its chain: turns TLS on. Empty: plaintext.");
+ABSL_FLAG(std::string, tls_key, "", "PEM file of that certificate's private key.");
+ABSL_FLAG(
+    std::string, tls_client_ca, "",
+    "PEM file of the authorities whose client certificates are taken; clients without one are "
+    "refused. Empty: clients need none.");
+ABSL_FLAG(std::string, api_keys, "",
+          "JSON file of the API keys that are let in, read anew when it changes; empty: no key is "
+          "asked for.");
+ABSL_FLAG(absl::Duration, reload_interval, absl::Seconds(10),
+          "How often files that may change are looked at, 100ms to 24h: certificates, API keys.");
+ABSL_FLAG(double, client_rate, 0,
+          "Calls of one client in a second, 0.001 to 1,000,000, with bursts of one second's; 0: no "
+          "limit. A client is the tenant of an API key, else an address.");
+ABSL_FLAG(int64_t, max_client_requests, 512,
+          "Calls of one client at once, 1 to 1,000,000; 0: no limit.");
+ABSL_FLAG(bool, reflection, true, "Whether clients can ask what services there are.");
 ABSL_FLAG(absl::Duration, drain_limit, absl::Seconds(30),
           "How long running requests may go on after SIGTERM, 0s to 24h.");
 ABSL_FLAG(absl::Duration, stuck_after, absl::Seconds(30),
@@ -52,111 +94,48 @@ namespace sluice {
 namespace {
 
 // In the order in which they are explained and printed.
-constexpr std::array<std::string_view, 21> kFlagNames = {"model",
-                                                         "model_name",
-                                                         "listen",
-                                                         "metrics_listen",
-                                                         "device",
-                                                         "dtype",
-                                                         "threads",
-                                                         "slots",
-                                                         "max_waiting",
-                                                         "max_prompt_tokens",
-                                                         "max_output_tokens",
-                                                         "max_text_bytes",
-                                                         "max_step_tokens",
-                                                         "memory_fraction",
-                                                         "max_streams",
-                                                         "keepalive",
-                                                         "stall_limit",
-                                                         "drain_limit",
-                                                         "stuck_after",
-                                                         "log_format",
-                                                         "log_level"};
-
-std::string Dashed(std::string_view name) {
-  return absl::StrReplaceAll(absl::string_view(name.data(), name.size()), {{"_", "-"}});
-}
-
-absl::CommandLineFlag* FindFlag(const std::string& name) {
-  if (std::find(kFlagNames.begin(), kFlagNames.end(), name) == kFlagNames.end()) return nullptr;
-  return absl::FindCommandLineFlag(name);
-}
-
-// Sets the flag of arguments[*index], and moves *index past its value.
-absl::Status SetFlag(const std::vector<std::string>& arguments, size_t* index) {
-  const std::string& argument = arguments[(*index)++];
-  if (!absl::StartsWith(argument, "--") || argument.size() == 2) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("unexpected argument '", argument, "': every option begins with --"));
-  }
-  const size_t equals = argument.find('=');
-  const std::string given = argument.substr(0, equals);
-  absl::CommandLineFlag* flag = FindFlag(absl::StrReplaceAll(given.substr(2), {{"-", "_"}}));
-  if (flag == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat("unknown flag ", given, "; --help lists all"));
-  }
-  if (equals == std::string::npos && *index == arguments.size()) {
-    return absl::InvalidArgumentError(absl::StrCat(given, " needs a value"));
-  }
-  const std::string value =
-      equals == std::string::npos ? arguments[(*index)++] : argument.substr(equals + 1);
-  std::string error;
-  if (flag->ParseFrom(value, &error)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(given, "=", value, ": not valid", error.empty() ? "" : ": ", error));
-}
-
-absl::Status CheckDuration(const char* flag, absl::Duration value, absl::Duration low) {
-  const absl::Duration high = absl::Hours(24);
-  if (value >= low && value <= high) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(flag, "=", absl::FormatDuration(value),
-                                                 " is outside [", absl::FormatDuration(low), ", ",
-                                                 absl::FormatDuration(high), "]"));
-}
-
-absl::Status CheckAddress(const char* flag, std::string_view address) {
-  const size_t colon = address.rfind(':');
-  int port = 0;
-  if (colon != std::string_view::npos && colon > 0 &&
-      absl::SimpleAtoi(absl::string_view(address.data() + colon + 1, address.size() - colon - 1),
-                       &port) &&
-      port >= 0 && port <= 65535) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat(flag, "=", std::string(address), ": not host:port with a port of 0 to 65535"));
-}
-
-// The engine names its fields, which are flags here.
-absl::Status CheckEngineConfig(const EngineConfig& config) {
-  absl::Status status = ValidateEngineConfig(config);
-  if (status.ok()) return status;
-  const std::string message(status.message());
-  const size_t name_end = message.find(' ');
-  return absl::InvalidArgumentError(
-      absl::StrCat("--", Dashed(message.substr(0, name_end)), message.substr(name_end)));
-}
-
-absl::Status CheckConfig(const ServerConfig& config) {
-  if (config.engine.model_dir.empty()) {
-    return absl::InvalidArgumentError("--model is required: a Hugging Face model directory");
-  }
-  SLUICE_RETURN_IF_ERROR(CheckEngineConfig(config.engine));
-  if (!absl::StartsWith(config.listen, "unix:")) {
-    SLUICE_RETURN_IF_ERROR(CheckAddress("--listen", config.listen));
-  }
-  if (!config.metrics_listen.empty()) {
-    SLUICE_RETURN_IF_ERROR(CheckAddress("--metrics-listen", config.metrics_listen));
-  }
-  if (config.max_streams < 1 || config.max_streams > 1'000'000) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--max-streams=", config.max_streams, " is outside [1, 1000000]"));
-  }
-  SLUICE_RETURN_IF_ERROR(CheckDuration("--keepalive", config.keepalive, absl::Seconds(1)));
-  SLUICE_RETURN_IF_ERROR(CheckDuration("--drain-limit", config.drain_limit, absl::ZeroDuration()));
-  return CheckDuration("--stuck-after", config.stuck_after, absl::Milliseconds(100));
-}
+constexpr std::string_view kFlagNames[] = {
+    "model",
+    "model_name",
+    "listen",
+    "metrics_listen",
+    "admin_listen",
+    "device",
+    "dtype",
+    "threads",
+    "batch_invariant",
+    "slots",
+    "max_waiting",
+    "max_waiting_tokens",
+    "max_queue_time",
+    "max_prompt_tokens",
+    "max_output_tokens",
+    "max_text_bytes",
+    "max_step_tokens",
+    "memory_fraction",
+    "max_connections",
+    "max_traffic_memory",
+    "max_streams",
+    "max_message_bytes",
+    "max_metadata_bytes",
+    "keepalive",
+    "max_connection_idle",
+    "max_connection_age",
+    "handshake_limit",
+    "stall_limit",
+    "tls_cert",
+    "tls_key",
+    "tls_client_ca",
+    "api_keys",
+    "reload_interval",
+    "client_rate",
+    "max_client_requests",
+    "reflection",
+    "drain_limit",
+    "stuck_after",
+    "log_format",
+    "log_level",
+};
 
 absl::StatusOr<LogFormat> ParseLogFormat(const std::string& name) {
   if (name == "text") return LogFormat::kText;
@@ -180,8 +159,11 @@ EngineConfig EngineConfigFromFlags() {
   engine.device = absl::GetFlag(FLAGS_device);
   engine.dtype = absl::GetFlag(FLAGS_dtype);
   engine.threads = absl::GetFlag(FLAGS_threads);
+  engine.batch_invariant = absl::GetFlag(FLAGS_batch_invariant);
   engine.state_slots = absl::GetFlag(FLAGS_slots);
   engine.max_waiting = absl::GetFlag(FLAGS_max_waiting);
+  engine.max_waiting_tokens = absl::GetFlag(FLAGS_max_waiting_tokens);
+  engine.max_queue_time = absl::GetFlag(FLAGS_max_queue_time);
   engine.max_prompt_tokens = absl::GetFlag(FLAGS_max_prompt_tokens);
   engine.max_output_tokens = absl::GetFlag(FLAGS_max_output_tokens);
   engine.max_text_bytes = absl::GetFlag(FLAGS_max_text_bytes);
@@ -189,6 +171,35 @@ EngineConfig EngineConfigFromFlags() {
   engine.memory_fraction = absl::GetFlag(FLAGS_memory_fraction);
   engine.stall_limit = absl::GetFlag(FLAGS_stall_limit);
   return engine;
+}
+
+// But what has to be parsed.
+ServerConfig ServerConfigFromFlags() {
+  ServerConfig config;
+  config.engine = EngineConfigFromFlags();
+  config.listen = absl::GetFlag(FLAGS_listen);
+  config.metrics_listen = absl::GetFlag(FLAGS_metrics_listen);
+  config.admin_listen = absl::GetFlag(FLAGS_admin_listen);
+  config.max_connections = absl::GetFlag(FLAGS_max_connections);
+  config.max_traffic_memory = absl::GetFlag(FLAGS_max_traffic_memory);
+  config.max_streams = absl::GetFlag(FLAGS_max_streams);
+  config.max_message_bytes = absl::GetFlag(FLAGS_max_message_bytes);
+  config.max_metadata_bytes = absl::GetFlag(FLAGS_max_metadata_bytes);
+  config.keepalive = absl::GetFlag(FLAGS_keepalive);
+  config.max_connection_idle = absl::GetFlag(FLAGS_max_connection_idle);
+  config.max_connection_age = absl::GetFlag(FLAGS_max_connection_age);
+  config.handshake_limit = absl::GetFlag(FLAGS_handshake_limit);
+  config.tls_cert = absl::GetFlag(FLAGS_tls_cert);
+  config.tls_key = absl::GetFlag(FLAGS_tls_key);
+  config.tls_client_ca = absl::GetFlag(FLAGS_tls_client_ca);
+  config.api_keys = absl::GetFlag(FLAGS_api_keys);
+  config.reload_interval = absl::GetFlag(FLAGS_reload_interval);
+  config.client_rate = absl::GetFlag(FLAGS_client_rate);
+  config.max_client_requests = absl::GetFlag(FLAGS_max_client_requests);
+  config.reflection = absl::GetFlag(FLAGS_reflection);
+  config.drain_limit = absl::GetFlag(FLAGS_drain_limit);
+  config.stuck_after = absl::GetFlag(FLAGS_stuck_after);
+  return config;
 }
 
 }  // namespace
@@ -204,46 +215,25 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
       result.action = CommandLine::Action::kVersion;
       return result;
     }
-    SLUICE_RETURN_IF_ERROR(SetFlag(arguments, &i));
+    SLUICE_RETURN_IF_ERROR(SetFlag(kFlagNames, arguments, &i));
   }
   ServerConfig& config = result.config;
-  config.engine = EngineConfigFromFlags();
-  config.listen = absl::GetFlag(FLAGS_listen);
-  config.metrics_listen = absl::GetFlag(FLAGS_metrics_listen);
-  config.max_streams = absl::GetFlag(FLAGS_max_streams);
-  config.keepalive = absl::GetFlag(FLAGS_keepalive);
-  config.drain_limit = absl::GetFlag(FLAGS_drain_limit);
-  config.stuck_after = absl::GetFlag(FLAGS_stuck_after);
+  config = ServerConfigFromFlags();
   SLUICE_ASSIGN_OR_RETURN(config.log_format, ParseLogFormat(absl::GetFlag(FLAGS_log_format)));
   SLUICE_ASSIGN_OR_RETURN(config.log_level, ParseLogLevel(absl::GetFlag(FLAGS_log_level)));
-  SLUICE_RETURN_IF_ERROR(CheckConfig(config));
+  SLUICE_RETURN_IF_ERROR(CheckServerConfig(config));
   return result;
 }
 
-std::vector<std::pair<std::string, std::string>> FlagValues() {
-  std::vector<std::pair<std::string, std::string>> values;
-  for (const std::string_view name : kFlagNames) {
-    const absl::CommandLineFlag* flag = FindFlag(std::string(name));
-    values.emplace_back(absl::StrCat("--", Dashed(name)), flag->CurrentValue());
-  }
-  return values;
-}
+std::vector<std::pair<std::string, std::string>> FlagValues() { return ValuesOf(kFlagNames); }
 
 std::string HelpText() {
-  std::string text =
+  return absl::StrCat(
       "sluice-server: serves a gated linear attention model over gRPC.\n\n"
       "  sluice-server --model DIR [--flag=value ...]\n\n"
       "SIGTERM or SIGINT finishes what runs and exits with 0; a second one exits at once.\n"
-      "Exit codes: 0 ended as asked, 1 could not start, 2 bad command line.\n\n";
-  for (const std::string_view name : kFlagNames) {
-    const absl::CommandLineFlag* flag = FindFlag(std::string(name));
-    const std::string value = flag->DefaultValue();
-    absl::StrAppend(&text, "  --", Dashed(name));
-    if (!value.empty()) absl::StrAppend(&text, " (", value, ")");
-    absl::StrAppend(&text, "\n      ", flag->Help(), "\n");
-  }
-  absl::StrAppend(&text, "  --help\n      Prints this.\n  --version\n      Prints the version.\n");
-  return text;
+      "Exit codes: 0 ended as asked, 1 could not start, 2 bad command line.\n\n",
+      HelpOf(kFlagNames), "  --help\n      Prints this.\n  --version\n      Prints the version.\n");
 }
 
 }  // namespace sluice

@@ -47,7 +47,13 @@ void StopSignals::SetExitAtOnce(bool exit_at_once) {
 
 void StopSignals::Wait() {
   std::unique_lock<std::mutex> lock(mutex_);
-  changed_.wait(lock, [this] { return signalled_; });
+  changed_.wait(lock, [this] { return signalled_ || stopped_; });
+}
+
+void StopSignals::Stop() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  stopped_ = true;
+  changed_.notify_all();
 }
 
 void StopSignals::Run() {

@@ -24,6 +24,9 @@ class StopSignals {
 
   void Wait();
 
+  // Ends Wait as the first signal does. A signal after it is still the first: it ends nothing more.
+  void Stop();
+
  private:
   void Run();
   void OnSignal(int signal);
@@ -31,6 +34,7 @@ class StopSignals {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool signalled_ = false;     // guarded by mutex_
+  bool stopped_ = false;       // guarded by mutex_: by Stop
   bool exit_at_once_ = false;  // guarded by mutex_
   bool stopping_ = false;      // guarded by mutex_
   std::thread thread_;

@@ -1,13 +1,15 @@
-// What the engine reports, passed on to the metrics and to the log.
+// What the engine and the gate report, passed on to the metrics and to the log.
 #pragma once
 
 #include "server/metrics.h"
+#include "server/refusal.h"
+#include "server/refusal_log.h"
 #include "server/request_log.h"
 
 namespace sluice {
 
 // Thread-safe. The metrics outlive it.
-class Telemetry final : public EngineObserver {
+class Telemetry final : public EngineObserver, public RefusalObserver {
  public:
   explicit Telemetry(Metrics* metrics) : metrics_(metrics) {}
 
@@ -18,9 +20,14 @@ class Telemetry final : public EngineObserver {
     metrics_->OnDone(outcome);
     LogRequest(outcome);
   }
+  void OnRefusal(const Refusal& refusal) override {
+    metrics_->OnRefusal(refusal.reason);
+    refusal_log_.Write(refusal);
+  }
 
  private:
   Metrics* metrics_;
+  RefusalLog refusal_log_;
 };
 
 }  // namespace sluice

@@ -70,7 +70,9 @@ absl::Status ParseMessage(const grpc::ByteBuffer& bytes, google::protobuf::Messa
   RouteProtobufLog();
   grpc::ByteBuffer buffer(bytes);  // shares the slices; the reader wants a mutable one
   grpc::ProtoBufferReader reader(&buffer);
-  if (!reader.status().ok()) return absl::InvalidArgumentError("the request cannot be read");
+  if (!reader.status().ok()) {
+    return absl::CancelledError("no request came: the client left before it was sent");
+  }
   std::string log;
   parse_log = &log;
   const bool parsed = message->ParseFromZeroCopyStream(&reader);

@@ -49,7 +49,8 @@ void ReadHeads(JsonReader& reader, int64_t default_groups, Mamba2Config& config)
 // A number, or infinity: as a string, or as TagInfinities and transformers 5 write it.
 std::optional<float> TimeStep(const nlohmann::json& value) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  if (value == nlohmann::json{{"__float__", "Infinity"}} || value == "Infinity") return kInfinity;
+  const auto tagged = nlohmann::json::object({{"__float__", "Infinity"}});
+  if (value == tagged || value == "Infinity") return kInfinity;
   if (!value.is_number()) return std::nullopt;
   const auto number = value.get<double>();
   return number > std::numeric_limits<float>::max() ? kInfinity : static_cast<float>(number);

@@ -57,13 +57,18 @@ absl::StatusOr<AddedToken> ParseAddedToken(const std::string& id, const nlohmann
 }  // namespace
 
 absl::StatusOr<TokenizerConfig> TokenizerConfig::Read(const std::filesystem::path& directory) {
-  TokenizerConfig config;
-  const std::filesystem::path path = directory / config.source;
+  const std::filesystem::path path = directory / TokenizerConfig().source;
   std::error_code error;
-  if (!std::filesystem::exists(path, error)) return config;
-  config.exists = true;
-  config.source = path.string();
+  if (!std::filesystem::exists(path, error)) return TokenizerConfig();
   SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(path, kMaxFileBytes));
+  return Parse(text, path.string());
+}
+
+absl::StatusOr<TokenizerConfig> TokenizerConfig::Parse(std::string_view text,
+                                                       const std::string& source) {
+  TokenizerConfig config;
+  config.exists = true;
+  config.source = source;
   SLUICE_ASSIGN_OR_RETURN(const nlohmann::json file, ParseJson(text, config.source, kJsonLimits));
   JsonReader reader(file, config.source);
   if (reader.Has("tokenizer_class")) config.tokenizer_class = reader.String("tokenizer_class", "");

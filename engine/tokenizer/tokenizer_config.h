@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -22,6 +23,8 @@ struct TokenizerConfig {
   // Without the file: all defaults. InvalidArgument naming what is refused. Keys that are about
   // other things, such as chat templates, are passed over.
   static absl::StatusOr<TokenizerConfig> Read(const std::filesystem::path& directory);
+  // The file's text; `source` names it in messages.
+  static absl::StatusOr<TokenizerConfig> Parse(std::string_view text, const std::string& source);
 
   // Puts added_tokens into the entries and ids of `parts`, where the vocabulary is already.
   // InvalidArgument when an id is another token's.

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_split.h"
+#include "client/api_key.h"
 #include "tests/client/fake_backend.h"
 #include "tests/engine/safetensors_writer.h"
 
@@ -86,6 +87,51 @@ TEST(Sluice, PrintsItsVersion) {
   const CommandRun run({"--version"});
   EXPECT_EQ(run.code, kExitOk);
   EXPECT_THAT(run.out, StartsWith("sluice 0."));
+}
+
+TEST(Key, PrintsAKeyAndItsEntry) {
+  const CommandRun run({"key", "--tenant", "acme", "--name", "ci"});
+  EXPECT_EQ(run.code, kExitOk) << run.err;
+  const std::vector<std::string> lines = absl::StrSplit(run.out, '\n');
+  ASSERT_THAT(lines, SizeIs(3));
+  EXPECT_THAT(lines[0], StartsWith("sl_"));
+  const nlohmann::json entry = nlohmann::json::parse(lines[1]);
+  EXPECT_EQ(entry["tenant"], "acme");
+  EXPECT_EQ(entry["name"], "ci");
+  EXPECT_EQ(entry["sha256"], Sha256Digits(lines[0]));
+  EXPECT_EQ(entry.size(), 3U);
+  EXPECT_THAT(run.connections, IsEmpty());
+  EXPECT_NE(CommandRun({"key", "--tenant", "acme"}).out, run.out);
+}
+
+TEST(Key, RefusesNamesThatTheServerWouldRefuse) {
+  const std::vector<std::vector<std::string>> bad_lines = {
+      {"key"},
+      {"key", "--tenant", "two words"},
+      {"key", "--tenant", std::string(65, 'a')},
+      {"key", "--tenant", "a", "--name", "\n"},
+      {"key", "--tenant", "a", "operand"},
+  };
+  for (const std::vector<std::string>& args : bad_lines) {
+    const CommandRun run(args);
+    EXPECT_EQ(run.code, kExitUsage);
+    EXPECT_THAT(run.out, IsEmpty());
+  }
+}
+
+TEST(Key, RefusesTheTenantThatTheServerReserves) {
+  const CommandRun run({"key", "--tenant", "other"});
+  EXPECT_EQ(run.code, kExitUsage);
+  EXPECT_THAT(run.out, IsEmpty());
+  EXPECT_THAT(run.err, HasSubstr("--tenant must not be \"other\": metrics call by this name"));
+  EXPECT_EQ(CommandRun({"key", "--tenant", "others"}).code, kExitOk);
+}
+
+TEST(Key, ExplainsItself) {
+  const CommandRun run({"key", "--help"});
+  EXPECT_EQ(run.code, kExitOk);
+  EXPECT_THAT(run.out, StartsWith("Usage: sluice key --tenant NAME"));
+  for (const absl::string_view line : absl::StrSplit(run.out, '\n')) EXPECT_LE(line.size(), 80U);
 }
 
 TEST(Generate, PrintsTextAndEndsTheLine) {
@@ -247,6 +293,8 @@ TEST(Generate, RefusesCommandLinesThatContradictThemselves) {
       {{"a", "--logit-bias", "3"}, "--logit-bias: \"3\" is not ID:BIAS"},
       {{"a", "--stop-token-ids", "1,x"}, "--stop-token-ids: \"x\" is not a token id"},
       {{"a", "--server", "h:1", "--local", "d"}, "--server and --local exclude each other"},
+      {{"a", "--api-key-file", "k", "--local", "d"},
+       "--api-key-file and --local exclude each other"},
       {{"a", "--device", "cpu"}, "need --local"},
   };
   for (const auto& [args, message] : bad_lines) {
@@ -377,7 +425,7 @@ TEST(Model, DescribesADirectoryWithoutLoadingIt) {
       nlohmann::json::parse(CommandRun({"model", "--local", demo, "--device=cpu", "--json"}).out);
   EXPECT_EQ(json["checkpoint_complete"], true);
   EXPECT_GT(json["slots_that_fit"], 0);
-  EXPECT_EQ(json["tensors"]["model.norm.weight"], nlohmann::json({json["hidden_size"]}));
+  EXPECT_EQ(json["tensors"]["model.norm.weight"], nlohmann::json::array({json["hidden_size"]}));
 }
 
 TEST(Model, SaysWhatIsWrongWithADirectory) {

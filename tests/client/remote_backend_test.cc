@@ -29,12 +29,19 @@ std::mutex& Gate() {
 
 void PassGate() { const std::lock_guard<std::mutex> lock(Gate()); }
 
+std::string KeyOf(const grpc::ServerContext& context) {
+  const auto found = context.client_metadata().find("authorization");
+  if (found == context.client_metadata().end()) return "";
+  return {found->second.data(), found->second.size()};
+}
+
 class ScriptedGeneration : public v1::GenerationService::Service {
  public:
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
                         grpc::ServerWriter<v1::GenerateResponse>* writer) override {
     const std::lock_guard<std::mutex> lock(Gate());
     asked = *request;
+    key = KeyOf(*context);
     for (const v1::GenerateResponse& response : responses) writer->Write(response);
     if (hang) {
       started.set_value();
@@ -48,15 +55,17 @@ class ScriptedGeneration : public v1::GenerationService::Service {
   grpc::Status status;
   bool hang = false;
   v1::GenerateRequest asked;
+  std::string key;
   std::promise<void> started;
   std::promise<void> cancelled;
 };
 
 class ScriptedModel : public v1::ModelService::Service {
  public:
-  grpc::Status GetModel(grpc::ServerContext*, const v1::GetModelRequest*,
+  grpc::Status GetModel(grpc::ServerContext* context, const v1::GetModelRequest*,
                         v1::GetModelResponse* response) override {
     const std::lock_guard<std::mutex> lock(Gate());
+    key = KeyOf(*context);
     *response = model;
     return grpc::Status::OK;
   }
@@ -87,6 +96,7 @@ class ScriptedModel : public v1::ModelService::Service {
   v1::GetModelResponse model;
   v1::ScoreResponse score;
   v1::TokenizeRequest tokenized;
+  std::string key;
   v1::ScoreRequest scored;
 };
 
@@ -154,6 +164,18 @@ TEST_F(RemoteBackendTest, SendsEveryFieldOfARequest) {
             "value: -4 } seed: 18446744073709551615 } stopping { max_tokens: 5 stop: \"x\" stop: "
             "\"y\" stop_token_ids: 8 ignore_eos: true } output { logprobs: true top_logprobs: 2 "
             "echo: true } request_id: \"me\"");
+}
+
+TEST_F(RemoteBackendTest, ShowsItsKeyWithEveryCall) {
+  generation_.responses.emplace_back().mutable_finished();
+  ASSERT_TRUE(Run(TextRequest("x")).ok());
+  EXPECT_EQ(generation_.key, "") << "it has none";
+  backend_ = std::make_unique<RemoteBackend>(ConnectTo(address_), "sl_abc");
+  ASSERT_TRUE(Run(TextRequest("x")).ok());
+  EXPECT_EQ(generation_.key, "Bearer sl_abc");
+  ASSERT_TRUE(backend_->Describe().ok());
+  PassGate();
+  EXPECT_EQ(model_.key, "Bearer sl_abc");
 }
 
 TEST_F(RemoteBackendTest, LeavesUnsetFieldsUnset) {

@@ -9,6 +9,8 @@ import urllib.request
 import grpc
 import pytest
 
+from sanitized import is_sanitized
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -31,12 +33,16 @@ def api(tmp_path_factory):
 
 
 class Server:
-    """A server process on ports of its own; its standard error is read as it comes."""
+    """A server process on ports of its own; its standard error is read as it comes.
 
-    def __init__(self, binary, model, *flags):
+    `popen`: further arguments of subprocess.Popen.
+    """
+
+    def __init__(self, binary, model, *flags, **popen):
         self.process = subprocess.Popen(
             [binary, f"--model={model}", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0",
-             *flags], stderr=subprocess.PIPE, text=True)
+             *flags], stderr=subprocess.PIPE, text=True, **popen)
+        self.sanitized = is_sanitized(binary)
         self.lines = []
         self._changed = threading.Condition()
         self._ended = False

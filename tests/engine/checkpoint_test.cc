@@ -19,9 +19,10 @@ constexpr const char* kIndex = "model.safetensors.index.json";
 
 std::string Message(const absl::Status& status) { return std::string(status.message()); }
 
-float First(const TensorView& view) {
+float First(const Checkpoint& checkpoint, const char* name) {
   float value = 0;
-  std::memcpy(&value, view.data, sizeof(value));
+  EXPECT_TRUE(
+      checkpoint.Read(name, 0, absl::MakeSpan(reinterpret_cast<std::byte*>(&value), 4)).ok());
   return value;
 }
 
@@ -42,9 +43,7 @@ TEST(Checkpoint, ReadsASingleFile) {
   EXPECT_EQ((*checkpoint)->total_bytes(), 12);
   const auto view = (*checkpoint)->Find("b", {2, 1});
   ASSERT_TRUE(view.ok()) << view.status();
-  EXPECT_EQ(First(*view), 5);
-  (*checkpoint)->Release(*view);
-  EXPECT_EQ(First(*view), 5);
+  EXPECT_EQ(First(**checkpoint, "b"), 5);
 }
 
 TEST(Checkpoint, ReadsShards) {
@@ -54,11 +53,21 @@ TEST(Checkpoint, ReadsShards) {
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   EXPECT_THAT((*checkpoint)->names(), ElementsAre("a", "b"));
   EXPECT_EQ((*checkpoint)->total_bytes(), 12);
-  EXPECT_EQ(First((*checkpoint)->Find("a", {1}).value()), 1);
-  const TensorView b = (*checkpoint)->Find("b", {2}).value();
-  EXPECT_EQ(First(b), 2);
-  (*checkpoint)->Release(b);
-  EXPECT_EQ(First(b), 2);
+  EXPECT_EQ(First(**checkpoint, "a"), 1);
+  EXPECT_EQ(First(**checkpoint, "b"), 2);
+}
+
+TEST(Checkpoint, NamesTheShardThatWasChangedSinceItWasOpened) {
+  const ScratchDirectory scratch;
+  WriteShards(scratch, R"({"a":"one.safetensors","b":"two.safetensors"})");
+  const auto checkpoint = Checkpoint::Open(scratch.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_TRUE((*checkpoint)->CheckUnchanged().ok());
+  std::filesystem::resize_file(scratch.path() / "two.safetensors", 100);
+  EXPECT_EQ((*checkpoint)->CheckUnchanged().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(Message((*checkpoint)->CheckUnchanged()), HasSubstr("two.safetensors"));
+  std::vector<std::byte> bytes(8);
+  EXPECT_EQ((*checkpoint)->Read("b", 0, absl::MakeSpan(bytes)).code(), absl::StatusCode::kDataLoss);
 }
 
 TEST(Checkpoint, RefusesADirectoryThatIsNotThere) {

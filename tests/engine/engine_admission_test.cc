@@ -148,6 +148,124 @@ TEST_P(EngineAdmissionTest, RefusesAtOnceWhenFull) {
   Finish(engine.get(), Prompt("Hello", 5));
 }
 
+TEST_P(EngineAdmissionTest, RefusesAtOnceWhenTooManyPromptTokensWait) {
+  EngineConfig config = TinyConfig(model_.path());
+  config.state_slots = 1;
+  config.max_waiting_tokens = 100;
+  auto engine = Open(config);
+  const auto running = Start(engine.get(), Prompt(LongText(300), kEndless, 1.0F));
+  ASSERT_TRUE(running->WaitForTokens(1));
+  EXPECT_EQ(engine->Gauges().waiting_tokens, 0) << "what runs does not wait";
+  auto first = Start(engine.get(), Prompt(LongText(60), 5));
+  EXPECT_EQ(engine->Gauges().waiting_tokens, 60);
+  const absl::Status status =
+      engine->Submit(Prompt(LongText(41), 5), std::make_shared<RecordingSink>());
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("limit of 100 (max_waiting_tokens)"));
+  auto second = Start(engine.get(), Prompt(LongText(40), 5));
+  EXPECT_EQ(engine->Gauges().waiting_tokens, 100);
+  EXPECT_EQ(engine->Gauges().waiting, 2) << "the refused one took no place";
+
+  // A cancelled one makes room, and those that run do.
+  first->SetState(SinkState::kCancelled);
+  engine->Wake();
+  first->Wait();
+  EXPECT_EQ(engine->Gauges().waiting_tokens, 40);
+  running->SetState(SinkState::kCancelled);
+  engine->Wake();
+  EXPECT_TRUE(second->Wait().status.ok());
+  EXPECT_EQ(engine->Gauges().waiting_tokens, 0);
+}
+
+TEST_P(EngineAdmissionTest, LetsOneLongPromptWaitAlone) {
+  EngineConfig config = TinyConfig(model_.path());
+  config.state_slots = 1;
+  config.max_waiting_tokens = 100;
+  auto engine = Open(config);
+  const auto running = Start(engine.get(), Prompt("Hello", kEndless, 1.0F));
+  ASSERT_TRUE(running->WaitForTokens(1));
+  const auto lone = Start(engine.get(), Prompt(LongText(300), 5));
+  EXPECT_FALSE(engine->Submit(Prompt("x", 5), std::make_shared<RecordingSink>()).ok());
+  running->SetState(SinkState::kCancelled);
+  engine->Wake();
+  EXPECT_TRUE(lone->Wait().status.ok());
+}
+
+TEST_P(EngineAdmissionTest, CountsNoTokensOfWhatGetsASlotAtOnce) {
+  EngineConfig config = TinyConfig(model_.path());
+  config.max_waiting_tokens = 1;
+  auto engine = Open(config);
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (int i = 0; i < config.state_slots; ++i) {
+    sinks.push_back(Start(engine.get(), Prompt(LongText(200), 5)));
+  }
+  for (auto& sink : sinks) EXPECT_TRUE(sink->Wait().status.ok());
+}
+
+TEST_P(EngineAdmissionTest, EndsWhoWaitsTooLongWhileAllSlotsRunLongRequests) {
+  EngineConfig config = TinyConfig(model_.path());
+  config.state_slots = 1;
+  config.max_queue_time = absl::Milliseconds(200);
+  auto engine = Open(config);
+  const auto running = Start(engine.get(), Prompt("Hello", kEndless, 1.0F));
+  ASSERT_TRUE(running->WaitForTokens(1));
+  const Outcome outcome = Finish(engine.get(), Prompt("World", 5))->Wait();
+  EXPECT_EQ(outcome.status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(outcome.status.message()), HasSubstr("200ms (max_queue_time)"));
+  EXPECT_GE(outcome.queue_seconds, 0.2);
+  EXPECT_FALSE(running->done());
+  EXPECT_EQ(engine->Gauges().waiting_tokens, 0);
+}
+
+TEST_P(EngineAdmissionTest, ShowsWhatRunsAndWaits) {
+  EngineConfig config = TinyConfig(model_.path());
+  config.state_slots = 1;
+  auto engine = Open(config);
+  EXPECT_TRUE(engine->LiveRequests().empty());
+  Request request = Prompt(LongText(30), kEndless, 1.0F);
+  request.id = "runs";
+  request.origin.peer = "ipv4:1.2.3.4:5";
+  request.origin.tenant = "acme";
+  const auto running = Start(engine.get(), request);
+  ASSERT_TRUE(running->WaitForTokens(5));
+  request = Prompt(LongText(20), 5);
+  request.id = "waits";
+  const auto waiting = Start(engine.get(), request);
+  const std::vector<LiveRequestState> live = engine->LiveRequests();
+  ASSERT_EQ(live.size(), 2);
+  EXPECT_EQ(live[0].id, "runs");
+  EXPECT_EQ(live[0].peer, "ipv4:1.2.3.4:5");
+  EXPECT_EQ(live[0].tenant, "acme");
+  EXPECT_TRUE(live[0].running);
+  EXPECT_EQ(live[0].prompt_tokens, 30);
+  EXPECT_GE(live[0].output_tokens, 5);
+  EXPECT_EQ(live[1].id, "waits");
+  EXPECT_FALSE(live[1].running);
+  EXPECT_EQ(live[1].prompt_tokens, 20);
+  EXPECT_EQ(live[1].output_tokens, 0);
+  EXPECT_GE(live[1].arrived, live[0].arrived);
+
+  EXPECT_EQ(engine->CancelRequests("nobody"), 0);
+  EXPECT_EQ(engine->CancelRequests("runs"), 1);
+  const Outcome outcome = running->Wait();
+  EXPECT_EQ(outcome.status.code(), absl::StatusCode::kAborted);
+  EXPECT_THAT(std::string(outcome.status.message()), HasSubstr("an operator"));
+  EXPECT_TRUE(waiting->Wait().status.ok()) << "the slot is free for the next";
+  EXPECT_TRUE(engine->FinishDraining(absl::Now() + absl::Seconds(30)));
+  EXPECT_TRUE(engine->LiveRequests().empty());
+}
+
+TEST_P(EngineAdmissionTest, CancelsEveryRequestOfAnId) {
+  auto engine = Open();
+  Request request = Prompt("Hello", kEndless, 1.0F);
+  request.id = "twins";
+  const auto first = Start(engine.get(), request);
+  const auto second = Start(engine.get(), request);
+  EXPECT_EQ(engine->CancelRequests("twins"), 2);
+  EXPECT_EQ(first->Wait().status.code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(second->Wait().status.code(), absl::StatusCode::kAborted);
+}
+
 TEST_P(EngineAdmissionTest, ABackloggedSinkWaitsWithoutHoldingTheOthers) {
   auto engine = Open();
   auto slow = Start(engine.get(), Prompt("Hello", 500));

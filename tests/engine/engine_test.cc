@@ -34,23 +34,47 @@ TEST_P(EngineTest, TextIsTheTextOfTheTokens) {
   EXPECT_EQ(sink->text(), *engine->tokenizer().Decode(sink->ids(), true));
 }
 
-TEST_P(EngineTest, GivesTheSameTextInABatchAsAlone) {
-  auto engine = Open();
-  std::vector<Request> requests;
-  for (int i = 0; i < 12; ++i) {
-    requests.push_back(Prompt(LongText(3 + 61 * i), 20, i % 2 == 0 ? 0.0F : 1.0F));
-    requests.back().sampling.seed = 100 + i;
-    requests.back().logprobs = true;
+// What twelve requests of several lengths and temperatures give, each alone and then all at once.
+struct AloneAndTogether {
+  explicit AloneAndTogether(Engine* engine) {
+    std::vector<Request> requests;
+    for (int i = 0; i < 12; ++i) {
+      requests.push_back(Prompt(LongText(3 + 61 * i), 20, i % 2 == 0 ? 0.0F : 1.0F));
+      requests.back().sampling.seed = 100 + i;
+      requests.back().logprobs = true;
+    }
+    for (const Request& request : requests) alone.push_back(Finish(engine, request));
+    for (const Request& request : requests) together.push_back(Start(engine, request));
+    for (const auto& sink : together) sink->Wait();
   }
   std::vector<std::shared_ptr<RecordingSink>> alone;
-  for (const Request& request : requests) alone.push_back(Finish(engine.get(), request));
   std::vector<std::shared_ptr<RecordingSink>> together;
-  for (const Request& request : requests) together.push_back(Start(engine.get(), request));
-  for (size_t i = 0; i < requests.size(); ++i) {
-    together[i]->Wait();
-    ASSERT_EQ(together[i]->ids(), alone[i]->ids()) << i;
+};
+
+TEST_P(EngineTest, GivesTheSameTextInABatchAsAlone) {
+  auto engine = Open();
+  const AloneAndTogether sinks(engine.get());
+  for (size_t i = 0; i < sinks.alone.size(); ++i) {
+    ASSERT_EQ(sinks.together[i]->ids(), sinks.alone[i]->ids()) << i;
     for (size_t t = 0; t < 20; ++t) {
-      EXPECT_NEAR(*together[i]->tokens()[t].logprob, *alone[i]->tokens()[t].logprob, 1e-4);
+      EXPECT_NEAR(*sinks.together[i]->tokens()[t].logprob, *sinks.alone[i]->tokens()[t].logprob,
+                  1e-4);
+    }
+  }
+}
+
+TEST(EngineOnTheCpu, GivesTheSameBitsInABatchAsAlone) {
+  const TinyModel model;
+  EngineConfig config = TinyConfig(model.path());
+  config.device = "cpu";
+  config.dtype = "bfloat16";
+  const auto engine = Engine::Create(config, nullptr, nullptr);
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  const AloneAndTogether sinks(engine->get());
+  for (size_t i = 0; i < sinks.alone.size(); ++i) {
+    ASSERT_EQ(sinks.together[i]->ids(), sinks.alone[i]->ids()) << i;
+    for (size_t t = 0; t < 20; ++t) {
+      EXPECT_EQ(sinks.together[i]->tokens()[t].logprob, sinks.alone[i]->tokens()[t].logprob) << i;
     }
   }
 }

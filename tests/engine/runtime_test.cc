@@ -131,6 +131,27 @@ TEST_F(LoadTest, SaysHowMuchMemoryOneSlotNeeds) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("bytes free"));
 }
 
+TEST_F(LoadTest, ReadsNoWeightsThatItHasNoMemoryFor) {
+  EngineConfig config = TinyConfig(model_.path());
+  config.memory_fraction = 1e-7;
+  std::string progress;
+  const auto engine = Engine::Create(
+      config, nullptr, [&progress](const std::string& text) { progress += text + "\n"; });
+  EXPECT_EQ(engine.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(progress, HasSubstr("device: "));
+  EXPECT_EQ(progress.find("loaded"), std::string::npos) << progress;
+}
+
+TEST_F(LoadTest, RefusesACheckpointThatIsCutWhileItIsRead) {
+  const auto weights = model_.path() / "model.safetensors";
+  const auto engine = Engine::Create(TinyConfig(model_.path()), nullptr, [&](const std::string&) {
+    std::filesystem::resize_file(weights, 4096);  // once it is open
+  });
+  EXPECT_EQ(engine.status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(engine.status().message()),
+              AllOf(HasSubstr("model.safetensors"), HasSubstr("ends at byte 4096")));
+}
+
 TEST_F(LoadTest, RefusesWeightsThatMakeNoFiniteLogits) {
   std::fstream file(model_.path() / "model.safetensors",
                     std::ios::in | std::ios::out | std::ios::binary);

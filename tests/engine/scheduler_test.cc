@@ -5,11 +5,14 @@
 #include <utility>
 #include <vector>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/recording_sink.h"
 
 namespace sluice {
 namespace {
+
+using testing::HasSubstr;
 
 class SchedulerTest : public testing::Test {
  protected:
@@ -18,7 +21,7 @@ class SchedulerTest : public testing::Test {
 
   SchedulerTest()
       : pool_(*StatePool::Create(device_.get(), 64, kSlots)),
-        scheduler_(pool_.get(), kStepTokens, absl::Seconds(10)) {}
+        scheduler_(pool_.get(), {kStepTokens, absl::Seconds(10), absl::Seconds(100)}) {}
 
   // Adds a sequence with a prompt of `length` tokens and returns it; the scheduler owns it.
   Sequence* Add(int32_t length) {
@@ -27,6 +30,7 @@ class SchedulerTest : public testing::Test {
     sequence->prompt_length = length;
     sequence->max_tokens = 4;
     sequence->deadline = absl::InfiniteFuture();
+    sequence->arrived = now_;
     sequence->sink = std::make_shared<RecordingSink>();
     Sequence* raw = sequence.get();
     scheduler_.Add(std::move(sequence));
@@ -195,6 +199,50 @@ TEST_F(SchedulerTest, EndsWhoDoesNotReadForTooLong) {
   const StepPlan plan = scheduler_.Plan(now_ + absl::Seconds(10));
   ASSERT_EQ(plan.ended.size(), 1);
   EXPECT_EQ(plan.ended[0].status.code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(SchedulerTest, EndsWhoWaitsTooLongForASlotWhileAllAreTaken) {
+  Add(10);
+  Add(10);
+  Sequence* waiting = Add(10);
+  Run(scheduler_.Plan(now_));
+  EXPECT_TRUE(scheduler_.Plan(now_ + absl::Seconds(99)).ended.empty());
+  const StepPlan plan = scheduler_.Plan(now_ + absl::Seconds(100));
+  ASSERT_EQ(plan.ended.size(), 1);
+  EXPECT_EQ(plan.ended[0].sequence.get(), waiting);
+  EXPECT_EQ(plan.ended[0].status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(plan.ended[0].status.message()), HasSubstr("1m40s (max_queue_time)"));
+  EXPECT_EQ(plan.decode.size(), 2) << "who has a slot may take its time";
+  EXPECT_EQ(scheduler_.waiting(), 0);
+}
+
+TEST_F(SchedulerTest, ADeadlineThatPassedInTheQueueIsTheDeadlines) {
+  Add(10);
+  Add(10);
+  Add(10)->deadline = now_ + absl::Seconds(100);
+  Run(scheduler_.Plan(now_));
+  const StepPlan plan = scheduler_.Plan(now_ + absl::Seconds(100));
+  ASSERT_EQ(plan.ended.size(), 1);
+  EXPECT_EQ(plan.ended[0].status.code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(SchedulerTest, EndsWhatAnOperatorCancelled) {
+  LiveRequestSet live;
+  Sequence* running = Add(10);
+  Add(10);
+  Sequence* waiting = Add(10);
+  Run(scheduler_.Plan(now_));
+  running->live = live.Add({"one"});
+  waiting->live = live.Add({"two"});
+  EXPECT_TRUE(scheduler_.Plan(now_).ended.empty());
+  EXPECT_EQ(live.Cancel("one") + live.Cancel("two") + live.Cancel("three"), 2);
+  const StepPlan plan = scheduler_.Plan(now_);
+  ASSERT_EQ(plan.ended.size(), 2);
+  for (const Ended& ended : plan.ended) {
+    EXPECT_EQ(ended.status.code(), absl::StatusCode::kAborted);
+    EXPECT_THAT(std::string(ended.status.message()), HasSubstr("an operator"));
+  }
+  EXPECT_TRUE(pool_->Intact(1));
 }
 
 TEST_F(SchedulerTest, TakesEverythingOutAtTheEnd) {

@@ -53,6 +53,40 @@ TEST_F(SequenceTest, ResolvesNeutralDefaults) {
   EXPECT_THAT((*sequence)->id, testing::StartsWith("r-"));
 }
 
+TEST_F(SequenceTest, AClientsOwnLimitsHoldBesideTheServers) {
+  Request request = TextRequest("abc");
+  request.client_limits = {3, 4};
+  const auto sequence = Make(request);
+  ASSERT_TRUE(sequence.ok()) << sequence.status();
+  EXPECT_EQ((*sequence)->max_tokens, 4) << "the default fits the limit";
+
+  request.stopping.max_tokens = 5;
+  absl::Status status = Make(request).status();
+  EXPECT_EQ(status.message(), "stopping.max_tokens of 5 tokens is over this client's limit of 4");
+  EXPECT_TRUE(IsOverClientLimit(status));
+
+  request.stopping.max_tokens = 4;
+  request.text = "abcd";
+  status = Make(request).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "prompt of 4 tokens is over this client's limit of 3");
+  EXPECT_TRUE(IsOverClientLimit(status));
+
+  request.stopping.max_tokens = 51;
+  request.client_limits = {};
+  EXPECT_FALSE(IsOverClientLimit(Make(request).status())) << "the server's limit";
+}
+
+TEST_F(SequenceTest, PassesTheOriginOn) {
+  Request request = TextRequest("abc");
+  request.origin.tenant = "acme";
+  request.origin.trace_id = "t";
+  const auto sequence = Make(request);
+  ASSERT_TRUE(sequence.ok()) << sequence.status();
+  EXPECT_EQ((*sequence)->origin.tenant, "acme");
+  EXPECT_EQ((*sequence)->origin.trace_id, "t");
+}
+
 TEST_F(SequenceTest, TakesTheModelsSuggestionsUnlessTheRequestSaysOtherwise) {
   defaults_.temperature = 0.5F;
   defaults_.top_k = 7;

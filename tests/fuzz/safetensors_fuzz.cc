@@ -12,19 +12,20 @@ namespace sluice {
 namespace {
 
 void ParseAndRead(absl::Span<const std::byte> file) {
-  const auto index = ParseSafetensors(file);
+  const auto file_bytes = static_cast<int64_t>(file.size());
+  const auto index = ParseSafetensors(file, file_bytes);
   if (!index.ok()) {
     SLUICE_CHECK(index.status().code() == absl::StatusCode::kInvalidArgument);
     return;
   }
-  std::vector<std::pair<const std::byte*, const std::byte*>> ranges;
+  std::vector<std::pair<int64_t, int64_t>> ranges;
   for (const auto& [name, view] : index->tensors) {
     int64_t elements = 1;
     for (int64_t dimension : view.shape) elements *= dimension;
     SLUICE_CHECK(elements == view.elements());
     SLUICE_CHECK(view.bytes == elements * DTypeBytes(view.dtype));
-    SLUICE_CHECK(view.data >= file.data() && view.data + view.bytes <= file.data() + file.size());
-    if (view.bytes > 0) ranges.emplace_back(view.data, view.data + view.bytes);
+    SLUICE_CHECK(view.offset >= 0 && view.offset + view.bytes <= file_bytes);
+    if (view.bytes > 0) ranges.emplace_back(view.offset, view.offset + view.bytes);
   }
   std::sort(ranges.begin(), ranges.end());
   for (size_t i = 1; i < ranges.size(); ++i) {

@@ -7,13 +7,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
-#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
-#include "engine/utf8.h"
 #include "kernels/check.h"
+#include "tests/fuzz/tokenizer_checks.h"
 
 namespace sluice {
 namespace {
@@ -48,30 +47,8 @@ std::unique_ptr<const Tokenizer> Known(const char* json) {
   return std::move(*tokenizer);
 }
 
-// The stream of `ids` gives the text of Decode, in increments that are valid UTF-8.
-void CheckDecoding(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
-  const auto text = tokenizer.Decode(ids, /*skip_special_tokens=*/true);
-  SLUICE_CHECK(text.ok() && !FirstInvalidUtf8(*text).has_value());
-  StreamDecoder decoder(&tokenizer);
-  std::string streamed;
-  for (const int32_t id : ids) {
-    const std::string increment = decoder.Push(id);
-    SLUICE_CHECK(!FirstInvalidUtf8(increment).has_value());
-    streamed += increment;
-  }
-  SLUICE_CHECK(streamed + decoder.Flush() == *text);
-}
-
 void CheckText(const Tokenizer& tokenizer, std::string_view text) {
-  const auto ids = tokenizer.Encode(text, /*add_special_tokens=*/true);
-  if (ids.ok()) {
-    for (const int32_t id : *ids) SLUICE_CHECK(id >= 0 && id < tokenizer.vocab_size());
-    CheckDecoding(tokenizer, *ids);
-  } else {
-    const bool invalid = FirstInvalidUtf8(text).has_value();
-    SLUICE_CHECK(ids.status().code() == (invalid ? absl::StatusCode::kInvalidArgument
-                                                 : absl::StatusCode::kResourceExhausted));
-  }
+  CheckEncoding(tokenizer, text);
   std::vector<int32_t> known;
   for (const char c : text) {
     const int32_t id = static_cast<uint8_t>(c) % 16;

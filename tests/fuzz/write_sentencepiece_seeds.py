@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/fuzz/seeds/sentencepiece: small models of SentencePiece, with a few rules each.
+"""Writes tests/fuzz/corpus/sentencepiece: small models of SentencePiece, with a few rules each.
 
     pip install sentencepiece==0.2.3
     python3 tests/fuzz/write_sentencepiece_seeds.py
@@ -10,7 +10,7 @@ import tempfile
 
 import sentencepiece
 
-SEEDS = pathlib.Path(__file__).parent / "seeds" / "sentencepiece"
+SEEDS = pathlib.Path(__file__).parent / "corpus" / "sentencepiece"
 TEXT = ["the quick brown fox jumps over the lazy dog", "色は匂へど散りぬるを", "the end of the other thing", "été 😀 x"]
 # From and to, as code points in hexadecimal: two letters to three, a ligature to two, a space to none.
 RULES = "61 62\t61 62 63\nFB01\t66 69\n3000\t20\nAD\t\n"

@@ -230,6 +230,27 @@ TEST_P(LinearTest, AFewRowsDoNotDependOnHowManyThereAre) {
   }
 }
 
+TEST(LinearBatchInvariance, ARowDoesNotDependOnHowManyThereAre) {
+  const auto device = CreateCpuDevice(2);
+  const auto library = CreateCpuDevice(2, /*batch_invariant=*/false);
+  for (const DType weight : {DType::kBFloat16, DType::kFloat32}) {
+    for (const bool accumulate : {false, true}) {
+      const Types types = {weight, DType::kFloat32, DType::kFloat32};
+      Problem p = Make(types, 700, 136, 72, 596);
+      p.accumulate = accumulate;
+      const std::vector<float> all = Product(*device, p);
+      EXPECT_TRUE(Near(all, Want(p), ToleranceOf(types)));
+      EXPECT_TRUE(Near(Product(*library, p), Want(p), ToleranceOf(types)));
+      for (const int32_t rows : {1, 63, 64, 65, 130, 256, 512, 699}) {
+        Problem fewer = p;
+        fewer.x.resize(size_t{136} * rows);
+        fewer.y.resize(size_t{72} * rows);
+        EXPECT_TRUE(SameBits(Product(*device, fewer), Part(all, 0, size_t{72} * rows))) << rows;
+      }
+    }
+  }
+}
+
 TEST_P(LinearTest, TakesNoRows) {
   for (const Types& types : TypesUnderTest()) {
     EXPECT_TRUE(Product(device(), Make(types, 0, 64, 32, 590)).empty());

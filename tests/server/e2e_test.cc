@@ -62,8 +62,8 @@ class EngineServer {
   }
 
  private:
-  std::unique_ptr<Engine> engine_;
   TestServer server_;
+  std::unique_ptr<Engine> engine_;  // tells server_.recorder until it ends
 };
 
 v1::GenerateRequest NewRequest(const std::string& text, uint32_t max_tokens, uint64_t seed) {

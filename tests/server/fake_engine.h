@@ -2,6 +2,7 @@
 // asked.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <deque>
@@ -9,6 +10,7 @@
 #include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "engine/engine.h"
 #include "tests/engine/tiny_model.h"
@@ -60,6 +62,17 @@ class FakeEngine final : public Engine {
   void StartDraining() override { draining_ = true; }
   bool FinishDraining(absl::Time /*deadline*/) override { return true; }
 
+  int32_t CancelRequests(const std::string& id) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    cancelled_.push_back(id);
+    return static_cast<int32_t>(
+        std::count_if(live_.begin(), live_.end(), [&](const auto& live) { return live.id == id; }));
+  }
+  std::vector<LiveRequestState> LiveRequests() const override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return live_;
+  }
+
   EngineGauges Gauges() const override {
     const std::lock_guard<std::mutex> lock(mutex_);
     return gauges_;
@@ -94,6 +107,14 @@ class FakeEngine final : public Engine {
     gauges_ = gauges;
   }
   void SetStepAge(absl::Duration age) { step_age_ms_ = absl::ToInt64Milliseconds(age); }
+  void SetLiveRequests(std::vector<LiveRequestState> live) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    live_ = std::move(live);
+  }
+  std::vector<std::string> cancelled() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return cancelled_;
+  }
   bool draining() const { return draining_; }
 
  private:
@@ -107,6 +128,8 @@ class FakeEngine final : public Engine {
   std::deque<SubmittedRequest> submitted_;
   absl::Status submit_status_;
   EngineGauges gauges_;
+  std::vector<LiveRequestState> live_;
+  std::vector<std::string> cancelled_;
   int wakes_ = 0;
 };
 

@@ -57,7 +57,7 @@ TEST_F(GenerationServiceTest, StreamsInOrderAndFinishesLast) {
   EXPECT_EQ(submitted.request.text, "once");
   EXPECT_EQ(submitted.request.id, "mine");
   EXPECT_EQ(submitted.request.stopping.max_tokens, 3);
-  EXPECT_THAT(submitted.request.peer, HasSubstr("ipv4:127.0.0.1:"));
+  EXPECT_THAT(submitted.request.origin.peer, HasSubstr("ipv4:127.0.0.1:"));
   EXPECT_EQ(submitted.request.deadline, absl::InfiniteFuture());
   constexpr int kTokens = 1000;
   std::thread engine_thread([sink = submitted.sink] {
@@ -101,7 +101,7 @@ TEST(GenerationService, RefusesWhileTheModelIsLoaded) {
   EXPECT_THAT(status.error_message(), HasSubstr("loading"));
   ASSERT_EQ(server.recorder.outcomes().size(), 1U);
   EXPECT_EQ(server.recorder.outcomes()[0].status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(server.recorder.outcomes()[0].peer, HasSubstr("127.0.0.1"));
+  EXPECT_THAT(server.recorder.outcomes()[0].origin.peer, HasSubstr("127.0.0.1"));
 }
 
 TEST(GenerationService, NamesWhatItRefusesAsTheClientDoes) {
@@ -298,8 +298,10 @@ TEST(GrpcServer, NamesAnAddressThatItCannotHave) {
   DeliveryThread delivery;
   ActiveCalls calls;
   EngineHandle handle;
+  RecordingRefusals refusals;
+  Gate gate({}, nullptr, &refusals);
   const auto second =
-      GrpcServer::Start(config, {&handle, &observer, &delivery, &calls, absl::Seconds(1)});
+      GrpcServer::Start(config, {&handle, &observer, &delivery, &calls, absl::Seconds(1), &gate});
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(std::string(second.status().message()),
             "--listen=" + config.listen + ": cannot listen there: Address already in use");

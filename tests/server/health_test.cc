@@ -39,6 +39,32 @@ TEST(Health, ServesFromLoadedUntilDraining) {
   ExpectAll(channel, "NOT_SERVING");
 }
 
+TEST(Health, SaysTheSameOnEveryServerThatIsAdded) {
+  const TestServer server;
+  const auto other = std::make_unique<TestServer>();
+  const auto channel = other->NewChannel();
+  FakeEngine engine;
+  Health health(server.server->health());
+  health.Add(other->server->health());
+  ExpectAll(channel, "NOT_SERVING");
+  health.StartServing(&engine, absl::Seconds(30));
+  ExpectAll(channel, "SERVING");
+  health.Remove(other->server->health());
+  health.StartDraining();
+  ExpectAll(channel, "SERVING");
+  ExpectAll(server.NewChannel(), "NOT_SERVING");
+}
+
+TEST(Health, AnAddedServerSaysWhatIsSoAlready) {
+  const TestServer server;
+  const TestServer other;
+  FakeEngine engine;
+  Health health(server.server->health());
+  health.StartServing(&engine, absl::Seconds(30));
+  health.Add(other.server->health());
+  ExpectAll(other.NewChannel(), "SERVING");
+}
+
 TEST(Health, UnknownServicesAreNotFound) {
   const TestServer server;
   const Health health(server.server->health());

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sluice/v1/generation.grpc.pb.h"
+#include "sluice/v1/model.grpc.pb.h"
 #include "tests/server/http_get.h"
 #include "tests/server/server_process.h"
 #include "tests/server/test_server.h"
@@ -83,6 +84,27 @@ TEST(Lifecycle, SigtermFinishesTheStreamsAndExitsWithZero) {
   for (std::thread& client : clients) client.join();
   EXPECT_EQ(server.process().Wait(), 0) << server.process().output();
   EXPECT_THAT(server.process().output(), HasSubstr(" drained requests=finished streams=read\n"));
+}
+
+// A signal drains from the first call on that is answered.
+TEST(Lifecycle, ASignalDrainsAsSoonAsAnythingIsServed) {
+  constexpr int kStarts = 10;  // each may miss a moment in which it does not
+  const TinyModel model;
+  for (int i = 0; i < kStarts; ++i) {
+    ChildProcess process(ServerCommand(model.path().string(), {}));
+    const std::string address = LogValue(process.WaitForLine("listening"), "address");
+    const auto stub = v1::ModelService::NewStub(ConnectedChannel(address));
+    grpc::Status status;
+    do {  // until the model is loaded
+      grpc::ClientContext context;
+      v1::GetModelResponse response;
+      status = stub->GetModel(&context, {}, &response);
+    } while (status.error_code() == grpc::StatusCode::UNAVAILABLE);
+    process.Signal(SIGTERM);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(process.Wait(), 0);
+    EXPECT_THAT(process.output(), HasSubstr(" drained requests=finished streams=read\n"));
+  }
 }
 
 TEST(Lifecycle, TheDrainLimitCutsWhatIsLeft) {

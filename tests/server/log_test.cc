@@ -1,6 +1,8 @@
 #include "server/log.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 #include <string>
@@ -41,10 +43,25 @@ TEST(Log, JsonIsValidJson) {
   EXPECT_EQ(json.at("seconds"), 0.25);
 }
 
+// Once in a while the writer thread is at a line's end when the rest of it goes.
+TEST(Log, StopsWhileLinesAreWritten) {
+  const int stderr_before = dup(STDERR_FILENO);
+  const int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+  dup2(null, STDERR_FILENO);
+  for (int round = 0; round < 1000; ++round) {
+    StartLogging(LogFormat::kText, LogLevel::kInfo);
+    for (int line = 0; line < 20 + round % 200; ++line) Log(LogLevel::kInfo, "line", LogFields());
+    StopLogging();
+  }
+  dup2(stderr_before, STDERR_FILENO);
+  close(null);
+  close(stderr_before);
+}
+
 TEST(RequestLog, HoldsNumbersAndOutcome) {
   Outcome outcome;
   outcome.request_id = "r1";
-  outcome.peer = "ipv4:127.0.0.1:5";
+  outcome.origin.peer = "ipv4:127.0.0.1:5";
   outcome.prompt_tokens = 3;
   outcome.output_tokens = 4;
   outcome.queue_seconds = 0.001;
@@ -53,6 +70,17 @@ TEST(RequestLog, HoldsNumbersAndOutcome) {
             "request id=r1 peer=ipv4:127.0.0.1:5 kind=generate prompt_tokens=3 output_tokens=4 "
             "queue_seconds=0.001000 prefill_seconds=0.000000 decode_seconds=0.000000 "
             "first_token_seconds=0.000000 outcome=stop");
+}
+
+TEST(RequestLog, SaysWhoseRequestItWasAndWhereItStandsInATrace) {
+  Outcome outcome;
+  outcome.request_id = "r1";
+  outcome.origin = {"unix:", "acme", "ci", "0af7", "b7ad", "5ec0"};
+  const std::string line = RequestLogFields(outcome).Render(LogFormat::kText, "request");
+  EXPECT_NE(line.find("request id=r1 peer=unix: tenant=acme key=ci trace_id=0af7 "
+                      "parent_span_id=b7ad span_id=5ec0 kind=generate "),
+            std::string::npos)
+      << line;
 }
 
 TEST(RequestLog, AnErrorHasCodeAndMessage) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "prometheus/text_serializer.h"
 #include "server/metrics_listener.h"
 #include "tests/server/fake_engine.h"
@@ -91,6 +92,64 @@ TEST(Metrics, CountsRequestsByOutcomeAndErrorsByCode) {
   EXPECT_THAT(text, HasSubstr("sluice_request_output_tokens_sum 60\n"));
 }
 
+TEST(Metrics, CountsRefusalsByReason) {
+  Metrics metrics;
+  EXPECT_THAT(Text(metrics), HasSubstr("sluice_requests_refused_total{reason=\"limit\"} 0\n"));
+  metrics.OnRefusal(RefusalReason::kKey);
+  metrics.OnRefusal(RefusalReason::kRate);
+  metrics.OnRefusal(RefusalReason::kRate);
+  const std::string text = Text(metrics);
+  EXPECT_THAT(text, HasSubstr("sluice_requests_refused_total{reason=\"key\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("sluice_requests_refused_total{reason=\"rate\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("sluice_requests_refused_total{reason=\"concurrency\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("sluice_requests_refused_total{reason=\"method\"} 0\n"));
+}
+
+TEST(Metrics, CountsTenantsByNameUpToALimit) {
+  Metrics metrics;
+  metrics.OnDone(Generated(FinishReason::kStop));
+  EXPECT_THAT(Text(metrics), Not(HasSubstr("sluice_tenant_"))) << "a request without a tenant";
+  Outcome outcome = Generated(FinishReason::kStop);
+  for (size_t i = 0; i < TenantMetrics::kMaxTenants + 50; ++i) {
+    outcome.origin.tenant = "tenant" + std::to_string(i);
+    metrics.OnDone(outcome);
+  }
+  outcome.origin.tenant = "tenant0";
+  outcome.status = absl::CancelledError("left");
+  metrics.OnDone(outcome);
+  const std::string text = Text(metrics);
+  EXPECT_THAT(text,
+              HasSubstr("sluice_tenant_requests_total{outcome=\"stop\",tenant=\"tenant0\"} 1\n"));
+  EXPECT_THAT(
+      text, HasSubstr("sluice_tenant_requests_total{outcome=\"cancelled\",tenant=\"tenant0\"} 1"));
+  EXPECT_THAT(text,
+              HasSubstr("sluice_tenant_requests_total{outcome=\"error\",tenant=\"tenant0\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("sluice_tenant_prompt_tokens_total{tenant=\"tenant0\"} 20\n"));
+  EXPECT_THAT(text, HasSubstr("sluice_tenant_output_tokens_total{tenant=\"tenant99\"} 20\n"));
+  EXPECT_THAT(text, Not(HasSubstr("tenant=\"tenant100\"")));
+  EXPECT_THAT(text,
+              HasSubstr("sluice_tenant_requests_total{outcome=\"stop\",tenant=\"other\"} 50\n"));
+  EXPECT_THAT(text, HasSubstr("sluice_tenant_output_tokens_total{tenant=\"other\"} 1000\n"));
+}
+
+TEST(Metrics, CountsReloadsByFileAndResult) {
+  Metrics metrics;
+  EXPECT_THAT(Text(metrics), Not(HasSubstr("sluice_file_reloads_total")));
+  EXPECT_THAT(Text(metrics), HasSubstr("sluice_api_keys 0\n"));
+  metrics.SetApiKeys(3);
+  metrics.OnFileReload("api_keys", true, 0);
+  std::string text = Text(metrics);
+  EXPECT_THAT(text, HasSubstr("sluice_api_keys 3\n"));
+  EXPECT_THAT(text, HasSubstr("sluice_file_reloads_total{file=\"api_keys\",result=\"ok\"} 0\n"));
+  metrics.OnFileReload("api_keys", false);
+  metrics.OnFileReload("api_keys", true);
+  metrics.OnFileReload("api_keys", true);
+  text = Text(metrics);
+  EXPECT_THAT(text, HasSubstr("sluice_file_reloads_total{file=\"api_keys\",result=\"ok\"} 2\n"));
+  EXPECT_THAT(text,
+              HasSubstr("sluice_file_reloads_total{file=\"api_keys\",result=\"failed\"} 1\n"));
+}
+
 TEST(Metrics, ReadsGaugesWhenScraped) {
   Metrics metrics;
   EXPECT_THAT(Text(metrics), Not(HasSubstr("sluice_requests_running")));
@@ -145,6 +204,15 @@ TEST(MetricsListener, ServesOverHttp) {
   const std::string body = HttpGet((*listener)->url());
   EXPECT_THAT(body, HasSubstr("200 OK"));
   EXPECT_THAT(body, HasSubstr("sluice_output_tokens_total 1\n"));
+}
+
+TEST(MetricsListener, StopsAtOnce) {
+  const Metrics metrics;
+  auto listener = MetricsListener::Start("127.0.0.1:0", metrics.Collectables());
+  ASSERT_TRUE(listener.ok()) << listener.status();
+  const absl::Time begin = absl::Now();
+  *listener = nullptr;
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(1)) << "civetweb's own takes two";
 }
 
 TEST(MetricsListener, NamesAnAddressThatItCannotHave) {

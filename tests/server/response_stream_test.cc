@@ -34,9 +34,9 @@ class FakeWriter final : public ResponseWriter {
     finished_ = status;
     changed_.notify_all();
   }
-  void Cancel() override {
+  void Cancel(const grpc::Status& why) override {
     const std::lock_guard<std::mutex> lock(mutex_);
-    cancelled_ = true;
+    cancelled_ = why;
     changed_.notify_all();
   }
 
@@ -50,9 +50,11 @@ class FakeWriter final : public ResponseWriter {
     changed_.wait(lock, [&] { return finished_.has_value(); });
     return *finished_;
   }
-  void WaitForCancel() {
+  // What the client hears.
+  grpc::Status WaitForCancel() {
     std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [&] { return cancelled_; });
+    changed_.wait(lock, [&] { return cancelled_.has_value(); });
+    return *cancelled_;
   }
   size_t writes() const {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -68,7 +70,7 @@ class FakeWriter final : public ResponseWriter {
   std::condition_variable changed_;
   std::vector<v1::GenerateResponse> writes_;
   std::optional<grpc::Status> finished_;
-  bool cancelled_ = false;
+  std::optional<grpc::Status> cancelled_;
 };
 
 class ResponseStreamTest : public testing::Test {
@@ -193,10 +195,22 @@ TEST_F(ResponseStreamTest, EndsAClientThatDoesNotReadTheRest) {
   Outcome outcome;
   outcome.status = absl::ResourceExhaustedError("stream unread for too long");
   stream->OnDone(outcome);
-  writer_.WaitForCancel();
+  EXPECT_EQ(writer_.WaitForCancel().error_message(), "stream unread for too long");
   EXPECT_FALSE(writer_.finished()) << "a write is under way";
   stream->OnWriteDone(false);
   EXPECT_EQ(writer_.WaitForFinish().error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+}
+
+TEST_F(ResponseStreamTest, AClientThatDoesNotReadAGoodEndHearsWhy) {
+  const auto stream = NewStream(absl::Milliseconds(50));
+  stream->OnOutput(Text("a", 1));
+  writer_.WaitForWrite(0);
+  stream->OnDone(Outcome());
+  const grpc::Status why = writer_.WaitForCancel();
+  EXPECT_EQ(why.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(why.error_message(), "the client left the end of its stream unread for 50ms");
+  stream->OnWriteDone(false);
+  writer_.WaitForFinish();
 }
 
 TEST_F(ResponseStreamTest, ARefusalIsAllThatIsSent) {
@@ -233,7 +247,7 @@ class AnsweringWriter final : public ResponseWriter {
     ok_ = status.ok();
     changed_.notify_all();
   }
-  void Cancel() override {}
+  void Cancel(const grpc::Status& /*why*/) override {}
 
   void WaitForFinish() {
     std::unique_lock<std::mutex> lock(mutex_);

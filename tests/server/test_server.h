@@ -40,18 +40,43 @@ class RecordingObserver final : public EngineObserver {
 inline ServerConfig LoopbackConfig() {
   ServerConfig config;
   config.listen = "127.0.0.1:0";
-  config.max_streams = 1000;
-  config.keepalive = absl::Seconds(60);
   return config;
 }
+
+// Keeps the refusals it is told. Thread-safe.
+class RecordingRefusals final : public RefusalObserver {
+ public:
+  void OnRefusal(const Refusal& refusal) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    refusals_.push_back(refusal);
+  }
+  std::vector<Refusal> refusals() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return refusals_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<Refusal> refusals_;
+};
 
 class TestServer {
  public:
   explicit TestServer(absl::Duration read_limit = absl::Seconds(60),
-                      EngineObserver* observer = nullptr) {
-    const ServiceParts parts = {&handle, observer != nullptr ? observer : &recorder, &delivery,
-                                &calls, read_limit};
-    server = *GrpcServer::Start(LoopbackConfig(), parts);
+                      EngineObserver* observer = nullptr, const GateOptions& limits = {},
+                      const ApiKeyFile* keys = nullptr)
+      : TestServer(LoopbackConfig(), grpc::InsecureServerCredentials(), read_limit, observer,
+                   limits, keys) {}
+  explicit TestServer(const ServerConfig& config,
+                      const std::shared_ptr<grpc::ServerCredentials>& credentials =
+                          grpc::InsecureServerCredentials(),
+                      absl::Duration read_limit = absl::Seconds(60),
+                      EngineObserver* observer = nullptr, const GateOptions& limits = {},
+                      const ApiKeyFile* keys = nullptr)
+      : gate(limits, keys, &refusals) {
+    const ServiceParts parts = {
+        &handle, observer != nullptr ? observer : &recorder, &delivery, &calls, read_limit, &gate};
+    server = *GrpcServer::Start(config, parts, credentials);
   }
   ~TestServer() { server->Shutdown(absl::ZeroDuration()); }
   TestServer(const TestServer&) = delete;
@@ -62,6 +87,8 @@ class TestServer {
   }
 
   RecordingObserver recorder;
+  RecordingRefusals refusals;
+  Gate gate;
   DeliveryThread delivery;
   ActiveCalls calls;
   EngineHandle handle;

@@ -48,6 +48,13 @@ TEST(WireFormat, RefusesBytesThatAreNoMessage) {
             "the request is not a sluice.v1.GenerateRequest: its bytes cannot be parsed");
 }
 
+TEST(WireFormat, NoMessageIsOfAClientThatLeft) {
+  v1::GenerateRequest read;
+  const absl::Status status = ParseMessage(grpc::ByteBuffer(), &read);
+  EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(status.message(), "no request came: the client left before it was sent");
+}
+
 TEST(WireFormat, TakesAnEmptyMessage) {
   v1::GenerateRequest read;
   EXPECT_TRUE(ParseMessage(Bytes(""), &read).ok());
