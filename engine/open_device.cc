@@ -18,12 +18,12 @@ absl::StatusOr<std::unique_ptr<Device>> OpenDevice(const EngineConfig& config) {
     return CreateCpuDevice(config.threads > 0 ? config.threads : std::max(available, 1),
                            config.batch_invariant);
   }
-  int32_t ordinal = 0;
-  if (absl::ConsumePrefix(&name, "cuda:") && !absl::SimpleAtoi(name, &ordinal)) {
+  CudaOptions options;
+  if (absl::ConsumePrefix(&name, "cuda:") && !absl::SimpleAtoi(name, &options.ordinal)) {
     return absl::InvalidArgumentError(absl::StrCat("device: no number after \"cuda:\""));
   }
   std::string error;
-  std::unique_ptr<Device> device = CreateCudaDevice(ordinal, &error);
+  std::unique_ptr<Device> device = CreateCudaDevice(options, &error);
   if (device == nullptr) {
     return absl::FailedPreconditionError(absl::StrCat("device ", config.device, ": ", error));
   }

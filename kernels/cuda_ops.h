@@ -29,10 +29,19 @@
 
 namespace sluice {
 
+// Which kernels GatedChunk may use.
+struct ChunkPolicy {
+  bool walks;            // gated_chunk_walk.cu, which needs compute capability 9.0
+  bool batch_invariant;  // a segment's bits are its own: segments are not cut into parts
+};
+// Whether this build has walks for the current GPU.
+bool HasChunkWalks();
+
 void ActivateCuda(const ActivationArgs& args, cudaStream_t stream);
 void DecayCuda(const DecayArgs& args, cudaStream_t stream);
-void GatedChunkCuda(const GatedChunkArgs& args, cudaStream_t stream);
-int64_t GatedChunkCudaWorkspaceBytes(const GatedShape& shape, int32_t chunks);
+void GatedChunkCuda(const GatedChunkArgs& args, const ChunkPolicy& policy, cudaStream_t stream);
+int64_t GatedChunkCudaWorkspaceBytes(const GatedShape& shape, int32_t chunks,
+                                     const ChunkPolicy& policy);
 void GatedStepCuda(const GatedStepArgs& args, cudaStream_t stream);
 void GatherRowsCuda(const GatherRowsArgs& args, cudaStream_t stream);
 void LerpCuda(const LerpArgs& args, cudaStream_t stream);

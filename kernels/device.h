@@ -93,9 +93,18 @@ class Device {
 // rows, not even in its last bits (linear.h).
 std::unique_ptr<Device> CreateCpuDevice(int32_t threads, bool batch_invariant = true);
 
+struct CudaOptions {
+  int32_t ordinal = 0;
+  // What a sequence gets does not depend on the others of its batch, not even in its last bits,
+  // where products keep to it (linear.h).
+  bool batch_invariant = false;
+  // The kernels that every GPU of compute capability 8.0 has, also where there are others.
+  bool portable = false;
+};
+
 // Null with a reason in `*error` if this build has no CUDA, or there is no such GPU, or it is too
 // old (compute capability below 8.0).
-std::unique_ptr<Device> CreateCudaDevice(int32_t ordinal, std::string* error);
+std::unique_ptr<Device> CreateCudaDevice(const CudaOptions& options, std::string* error);
 
 // Number of GPUs that CreateCudaDevice could open; 0 in a build without CUDA.
 int32_t CudaDeviceCount();

@@ -21,9 +21,10 @@ constexpr int kLeastMajor = 8;  // compute capability: bfloat16 tensor cores, as
 
 class CudaDevice final : public Device {
  public:
-  CudaDevice(std::string description, cudaStream_t stream, std::unique_ptr<TransferCuda> transfer,
-             std::unique_ptr<LinearCuda> linear)
+  CudaDevice(std::string description, const ChunkPolicy& chunks, cudaStream_t stream,
+             std::unique_ptr<TransferCuda> transfer, std::unique_ptr<LinearCuda> linear)
       : description_(std::move(description)),
+        chunks_(chunks),
         stream_(stream),
         transfer_(std::move(transfer)),
         linear_(std::move(linear)) {}
@@ -88,9 +89,9 @@ class CudaDevice final : public Device {
   void Activate(const ActivationArgs& args) override { ActivateCuda(args, stream_); }
   void GatedStep(const GatedStepArgs& args) override { GatedStepCuda(args, stream_); }
   int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t chunks) const override {
-    return GatedChunkCudaWorkspaceBytes(shape, chunks);
+    return GatedChunkCudaWorkspaceBytes(shape, chunks, chunks_);
   }
-  void GatedChunk(const GatedChunkArgs& args) override { GatedChunkCuda(args, stream_); }
+  void GatedChunk(const GatedChunkArgs& args) override { GatedChunkCuda(args, chunks_, stream_); }
   void GatedUnit(const GatedUnitArgs& args) override { GatedUnitCuda(args, stream_); }
   void MarkPrompt(const MarkPromptArgs& args) override { MarkPromptCuda(args, stream_); }
   void Sample(const SampleArgs& args) override { SampleCuda(args, stream_); }
@@ -103,6 +104,7 @@ class CudaDevice final : public Device {
 
  private:
   const std::string description_;
+  const ChunkPolicy chunks_;
   cudaStream_t const stream_;
   std::unique_ptr<TransferCuda> transfer_;
   std::unique_ptr<LinearCuda> linear_;
@@ -138,9 +140,9 @@ std::string WhyNot(int32_t ordinal, cudaDeviceProp* properties) {
   return "";
 }
 
-std::unique_ptr<Device> OpenDevice(int32_t ordinal, const cudaDeviceProp& properties,
+std::unique_ptr<Device> OpenDevice(const CudaOptions& options, const cudaDeviceProp& properties,
                                    std::string* error) {
-  cudaError_t status = cudaSetDevice(ordinal);
+  cudaError_t status = cudaSetDevice(options.ordinal);
   if (status == cudaSuccess) status = cudaFree(nullptr);  // Makes the context.
   if (status != cudaSuccess) {
     *error = Reason("the GPU cannot be opened", status);
@@ -162,17 +164,18 @@ std::unique_ptr<Device> OpenDevice(int32_t ordinal, const cudaDeviceProp& proper
     SLUICE_CUDA_CHECK(cudaStreamDestroy(stream));
     return nullptr;
   }
-  return std::make_unique<CudaDevice>(Describe(ordinal, properties), stream, std::move(transfer),
-                                      std::move(linear));
+  const ChunkPolicy chunks = {!options.portable && HasChunkWalks(), options.batch_invariant};
+  return std::make_unique<CudaDevice>(Describe(options.ordinal, properties), chunks, stream,
+                                      std::move(transfer), std::move(linear));
 }
 
 }  // namespace
 
-std::unique_ptr<Device> CreateCudaDevice(int32_t ordinal, std::string* error) {
+std::unique_ptr<Device> CreateCudaDevice(const CudaOptions& options, std::string* error) {
   cudaDeviceProp properties;
-  *error = WhyNot(ordinal, &properties);
+  *error = WhyNot(options.ordinal, &properties);
   if (!error->empty()) return nullptr;
-  return OpenDevice(ordinal, properties, error);
+  return OpenDevice(options, properties, error);
 }
 
 int32_t CudaDeviceCount() {

@@ -3,7 +3,7 @@
 
 namespace sluice {
 
-std::unique_ptr<Device> CreateCudaDevice(int32_t /*ordinal*/, std::string* error) {
+std::unique_ptr<Device> CreateCudaDevice(const CudaOptions& /*options*/, std::string* error) {
   *error = "this build has no CUDA";
   return nullptr;
 }

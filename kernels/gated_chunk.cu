@@ -1,76 +1,155 @@
 #include "kernels/gated_chunk.h"
 
+#include <algorithm>
+#include <cstdint>
+
 #include "kernels/check.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/gated_chunk.cuh"
+#include "kernels/wgmma.cuh"
 
 namespace sluice {
 namespace {
 
 constexpr int64_t kAlign = 256;
+// Blocks of a walk that run at once, one an SM of an H100.
+constexpr int64_t kWaveBlocks = 132;
+// Parts of fewer chunks cost more than they gain.
+constexpr int64_t kLeastSpan = 4;
 
 int64_t Aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
-// Lays the arrays out from `base` on; `*bytes` gets their size.
-ChunkBuffers Layout(const GatedShape& s, int64_t chunks, void* base, int64_t* bytes) {
+// Hands out arrays from `base` on, and counts their bytes.
+class Workspace {
+ public:
+  explicit Workspace(void* base) : base_(static_cast<char*>(base)) {}
+
+  void* Take(int64_t bytes) {
+    void* const at = base_ + used_;
+    used_ += Aligned(bytes);
+    return at;
+  }
+  float* Floats(int64_t count) { return static_cast<float*>(Take(count * 4)); }
+  int64_t used() const { return used_; }
+
+ private:
+  char* base_;
+  int64_t used_ = 0;
+};
+
+// The arrays of kernels that put the states before chunks into memory.
+ChunkBuffers LayOutChunks(const GatedShape& s, int64_t chunks, Workspace& workspace) {
   const bool is_float32 = s.dtype == DType::kFloat32;
   const int64_t element = DTypeBytes(s.dtype);
   const int64_t attention =
       is_float32 ? int64_t{kChunk} * kChunk * element : kLowerTiles * kTileBytes;
   const int64_t rows = chunks * s.heads * kChunk;
   const int64_t kv_rows = chunks * s.kv_heads * kChunk;
-  int64_t end = 0;
-  const auto take = [&](int64_t size) {
-    void* const at = static_cast<char*>(base) + end;
-    end += Aligned(size);
-    return at;
-  };
-  const auto take_floats = [&](int64_t count) { return static_cast<float*>(take(count * 4)); };
   ChunkBuffers b = {};
   if (is_float32 || ChunkKindOf(s) != ChunkKind::kRows) {
-    b.query = take(rows * s.key_dim * element);
-    b.key = take(kv_rows * s.key_dim * element);
+    b.query = workspace.Take(rows * s.key_dim * element);
+    b.key = workspace.Take(kv_rows * s.key_dim * element);
   } else {
-    b.query_weight = take_floats(rows);
-    b.value_weight = take_floats(kv_rows);
+    b.query_weight = workspace.Floats(rows);
+    b.value_weight = workspace.Floats(kv_rows);
   }
   if (s.value_gate) {
-    b.value = take(kv_rows * s.value_dim * element);
-    b.value_decay = take_floats(chunks * s.kv_heads * s.value_dim);
+    b.value = workspace.Take(kv_rows * s.value_dim * element);
+    b.value_decay = workspace.Floats(chunks * s.kv_heads * s.value_dim);
   }
-  b.decay = take_floats(chunks * s.kv_heads * s.key_dim);
-  b.attention = take(chunks * s.heads * attention);
-  b.state = take(chunks * s.StateSize() * element);
-  *bytes = end;
+  b.decay = workspace.Floats(chunks * s.kv_heads * s.key_dim);
+  b.attention = workspace.Take(chunks * s.heads * attention);
+  b.state = workspace.Take(chunks * s.StateSize() * element);
   return b;
+}
+
+// Those of a walk.
+ChunkBuffers LayOutWalk(const GatedShape& s, int64_t chunks, Workspace& workspace) {
+  const int64_t images = ImagesOf(s.key_dim);
+  const int64_t channels = images * kImageColumns;
+  ChunkBuffers b = {};
+  b.query = workspace.Take(chunks * ImageHeads(s) * images * kImageBytes);
+  b.key = workspace.Take(chunks * ImageHeads(s) * images * kImageBytes);
+  b.attention = workspace.Take(chunks * s.heads * kImageBytes);
+  if (ChunkKindOf(s) == ChunkKind::kRows) {
+    b.query_weight = workspace.Floats(chunks * s.heads * kChunk);
+    b.value_weight = workspace.Floats(chunks * s.heads * kChunk);
+  }
+  b.decay = workspace.Floats(chunks * s.heads * channels);
+  return b;
+}
+
+// Parts of a walk that run at once.
+int64_t PartsAtOnce(const GatedShape& s) {
+  const int64_t slabs = (s.value_dim + kWalkColumns - 1) / kWalkColumns;
+  return kWaveBlocks / (s.heads * slabs);
+}
+
+// Segments are cut where whole ones would leave half of the GPU without work.
+ChunkParts PartsOf(const GatedShape& s, int64_t segments, int64_t chunks, bool batch_invariant) {
+  const int64_t parts = PartsAtOnce(s);
+  ChunkParts whole = {INT32_MAX, static_cast<int>(segments), nullptr, nullptr};
+  if (batch_invariant || 2 * segments > parts) return whole;
+  const int64_t span = std::max(kLeastSpan, (chunks + parts - 1) / parts);
+  if (span >= chunks) return whole;
+  return {static_cast<int>(span), static_cast<int>(chunks / span + segments), nullptr, nullptr};
+}
+
+// The most slots that PartsOf makes.
+int64_t MostSlots(const GatedShape& s) { return PartsAtOnce(s) + PartsAtOnce(s) / 2; }
+
+void LayOutParts(const GatedShape& s, int64_t slots, Workspace& workspace, ChunkParts* parts) {
+  parts->state = workspace.Floats(slots * s.StateSize());
+  parts->decay = workspace.Floats(slots * s.heads * s.key_dim);
 }
 
 }  // namespace
 
-int64_t GatedChunkCudaWorkspaceBytes(const GatedShape& shape, int32_t chunks) {
+int64_t GatedChunkCudaWorkspaceBytes(const GatedShape& shape, int32_t chunks,
+                                     const ChunkPolicy& policy) {
   CheckGatedShape(shape);
   SLUICE_CHECK(chunks >= 0);
-  int64_t bytes = 0;
   // Any base serves to measure; null may not be counted from.
   alignas(16) char base[1];
-  (void)Layout(shape, chunks, base, &bytes);
-  return bytes;
+  Workspace workspace(base);
+  if (policy.walks && HasWalk(shape)) {
+    LayOutWalk(shape, chunks, workspace);
+    ChunkParts parts = {};
+    if (!policy.batch_invariant) LayOutParts(shape, MostSlots(shape), workspace, &parts);
+  } else {
+    LayOutChunks(shape, chunks, workspace);
+  }
+  return workspace.used();
 }
 
-void GatedChunkCuda(const GatedChunkArgs& args, cudaStream_t stream) {
+void GatedChunkCuda(const GatedChunkArgs& args, const ChunkPolicy& policy, cudaStream_t stream) {
+  const GatedShape& shape = args.shape;
   const GatedOperands& op = args.operands;
-  CheckGatedOperands(args.shape, op);
+  CheckGatedOperands(shape, op);
   SLUICE_CHECK(args.segment_count >= 0 && args.segment_count <= 65535);
   SLUICE_CHECK(args.chunk_count >= args.segment_count);
   SLUICE_CHECK(IsAligned16(op.q) && IsAligned16(op.k) && IsAligned16(op.v));
   SLUICE_CHECK(IsAligned16(op.out) && IsAligned16(op.log_decay) && IsAligned16(op.bonus));
   SLUICE_CHECK(IsAligned16(op.value_log_decay));
-  SLUICE_CHECK(op.k_stride <= INT32_MAX && op.v_stride <= INT32_MAX);
+  for (const int64_t stride : {op.q_stride, op.k_stride, op.v_stride}) {
+    SLUICE_CHECK(stride <= INT32_MAX / kChunk);
+  }
   if (args.segment_count == 0) return;
   SLUICE_CHECK(args.workspace != nullptr && IsAligned16(args.workspace));
-  int64_t bytes = 0;
-  const ChunkParams params{args, Layout(args.shape, args.chunk_count, args.workspace, &bytes)};
-  if (args.shape.dtype == DType::kFloat32) {
+  Workspace workspace(args.workspace);
+  if (policy.walks && HasWalk(shape)) {
+    ChunkParams params = {
+        args, LayOutWalk(shape, args.chunk_count, workspace),
+        PartsOf(shape, args.segment_count, args.chunk_count, policy.batch_invariant)};
+    if (params.parts.span != INT32_MAX) {
+      SLUICE_CHECK(params.parts.slots <= MostSlots(shape));
+      LayOutParts(shape, params.parts.slots, workspace, &params.parts);
+    }
+    GatedChunkWalk(params, stream);
+    return;
+  }
+  const ChunkParams params = {args, LayOutChunks(shape, args.chunk_count, workspace), {}};
+  if (shape.dtype == DType::kFloat32) {
     GatedChunkFloat32(params, stream);
   } else {
     GatedChunkBFloat16(params, stream);

@@ -14,6 +14,10 @@
 //
 //   scores   instead of prepare: q k^T, once for the heads that share them, times decays
 //
+// Where the GPU can (gated_chunk_walk.cu), one kernel stands for states and output:
+//
+//   walk     (part of a segment, head, slab of V): the state stays in registers from chunk to chunk
+//
 // Decays are only ever products of numbers <= 1 and exponentials of sums of numbers <= 0: nothing
 // overflows, and an underflow is a term that is as good as zero.
 #pragma once
@@ -44,6 +48,9 @@ constexpr ChunkKind ChunkKindOf(const GatedShape& shape) {
 // tile, K tile] as B; attention [chunk, head, 10 tiles of the lower triangle, row by row] as A;
 // value [chunk, kv head, row tile, V tile] as A, transposed; state [chunk, kv head, K tile, V tile]
 // as B.
+// For a walk they are images (wgmma.cuh), zero where there is no row or channel: query and key
+// [chunk, head, 64 channels of K], or where a row has one decay as they are, once for the heads
+// that share them; attention [chunk, head]. K is then padded in decay as in the images.
 struct ChunkBuffers {
   void* query;         // [chunks, H, kChunk, K]: scale * q_i * exp(G_i), or G_{i-1}
   void* key;           // [chunks, kv heads, kChunk, K]: c_j k_j * exp(G_C - G_j)
@@ -57,9 +64,19 @@ struct ChunkBuffers {
   void* state;          // [chunks, kv heads, K, V]: S_0
 };
 
+// How a walk cuts segments: every `span` chunks, so that its parts fill the GPU. What a part gives
+// to the next depends on where it began, and the bits of a long segment so on its batch.
+struct ChunkParts {
+  int span;      // chunks
+  int slots;     // room for all parts of all segments: not every slot has one
+  float* state;  // [slots, heads, K, V]; null if no segment is cut
+  float* decay;  // [slots, heads, K]
+};
+
 struct ChunkParams {
   GatedChunkArgs args;
   ChunkBuffers buffers;
+  ChunkParts parts;
 };
 
 constexpr int kTile = 16;
@@ -68,7 +85,22 @@ constexpr int kChunkTiles = kChunk / kTile;                       // 4
 constexpr int kLowerTiles = kChunkTiles * (kChunkTiles + 1) / 2;  // 10
 constexpr int64_t kTileBytes = int64_t{kTile} * kTile * 2;        // of bfloat16
 
+// Columns of V of a walk's block, at most.
+constexpr int kWalkColumns = 128;
+// 64 channels of K each: 1, 2 or 4 in walks of K up to 256.
+constexpr int ImagesOf(int key_dim) { return key_dim <= 64 ? 1 : (key_dim <= 128 ? 2 : 4); }
+// How many images of queries a chunk has, of 64 channels.
+constexpr int ImageHeads(const GatedShape& shape) {
+  return ChunkKindOf(shape) == ChunkKind::kRows ? shape.QueryHeads() : shape.heads;
+}
+// Whether there is a walk for the shape.
+constexpr bool HasWalk(const GatedShape& shape) {
+  return shape.dtype == DType::kBFloat16 && shape.heads == shape.kv_heads && !shape.value_gate &&
+         shape.key_dim <= 256;
+}
+
 void GatedChunkBFloat16(const ChunkParams& params, cudaStream_t stream);
+void GatedChunkWalk(const ChunkParams& params, cudaStream_t stream);
 void GatedChunkFloat32(const ChunkParams& params, cudaStream_t stream);
 
 }  // namespace sluice

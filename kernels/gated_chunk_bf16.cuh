@@ -101,9 +101,13 @@ void AllowMostShared(Kernel kernel) {
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMostShared));
 }
 
+// The form of what a first kernel puts out (gated_chunk.cuh).
+enum class OperandForm : uint8_t { kFragments, kImages };
+
 // The kernels' launches.
-void PrepareBFloat16(const ChunkParams& params, cudaStream_t stream);
-void ScoresBFloat16(const ChunkParams& params, cudaStream_t stream);
+void PrepareBFloat16(const ChunkParams& params, OperandForm form, cudaStream_t stream);
+void ScoresBFloat16(const ChunkParams& params, OperandForm form, cudaStream_t stream);
+void WalkBFloat16(const ChunkParams& params, cudaStream_t stream);
 void ValuesBFloat16(const ChunkParams& params, cudaStream_t stream);
 void StatesBFloat16(const ChunkParams& params, cudaStream_t stream);
 void OutputBFloat16(const ChunkParams& params, cudaStream_t stream);

@@ -2,15 +2,20 @@
 #include "kernels/gated_chunk_bf16.cuh"
 #include "kernels/mma.cuh"
 #include "kernels/reduce.cuh"
+#include "kernels/wgmma.cuh"
 
 namespace sluice {
 namespace {
 
+// Sums of a row tile's log gates that are weak enough for its keys to be grown back to its start.
+constexpr float kMostGrowth = 60.0F;
+
 struct PrepareShared {
   Bf16 query[kChunk][kPitch];              // q_i decayed from the start of its row tile to its read
-  Bf16 key[kCrossTiles * kTile][kPitch];   // k_j decayed to the start of a later row tile, by pair
+  Bf16 key[kLowerTiles * kTile][kPitch];   // k_j as of the start of a row tile, its own or later
   Bf16 stage[kChunkTiles][kTile][kPitch];  // of one warp, on the way to fragments
   float total[kChunkTiles][kSlice];        // sum of a row tile's log gates
+  float exact[kChunkTiles][kTile][kTile];  // of the tiles on A's diagonal, what is summed apart
 };
 
 // A warp's row tile of one slice of channels: a lane holds two channels of 16 rows.
@@ -19,6 +24,9 @@ struct RowTile {
   uint32_t q[kTile];   // pairs of bfloat16
   uint32_t k[kTile];
 };
+
+// Position of tile (row, col) of the lower triangle.
+__device__ constexpr int LowerTile(int row, int col) { return row * (row + 1) / 2 + col; }
 
 // One step of SumToLanes: halves the numbers that a lane holds of a row.
 template <int kHalf>
@@ -48,6 +56,15 @@ __device__ float SumToLanes(float (&row0)[kTile], float (&row1)[kTile], int lane
   return keep + __shfl_xor_sync(kAllLanes, send, 1);
 }
 
+// Sums over the lanes of 16 numbers. Lanes 2 i and 2 i + 1 get number i.
+__device__ float SumToPairs(float (&numbers)[kTile], int lane) {
+  SumHalf<8>(numbers, lane);
+  SumHalf<4>(numbers, lane);
+  SumHalf<2>(numbers, lane);
+  SumHalf<1>(numbers, lane);
+  return numbers[0] + __shfl_xor_sync(kAllLanes, numbers[0], 1);
+}
+
 // k times the input's scale, rounded again.
 __device__ void ScaleKeys(const GatedShape& s, const GatedOperands& op, int64_t row, int kv_head,
                           int rows, uint32_t (&k)[kTile]) {
@@ -56,6 +73,18 @@ __device__ void ScaleKeys(const GatedShape& s, const GatedOperands& op, int64_t 
     const float scale = i < rows ? op.input_scale[(row + i) * s.kv_heads + kv_head] : 0.0F;
     const float2 key = UnpackWord(k[i]);
     k[i] = PackWord(key.x * scale, key.y * scale);
+  }
+}
+
+// Calls load(i) for the rows that there are, one after another without a question if all are.
+template <typename Load, typename Skip>
+__device__ void ForEachRow(int rows, Load load, Skip skip) {
+  if (rows >= kTile) {
+#pragma unroll
+    for (int i = 0; i < kTile; ++i) load(i);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kTile; ++i) i < rows ? load(i) : skip(i);
   }
 }
 
@@ -73,38 +102,71 @@ __device__ void LoadRowTile(const ChunkParams& p, const ChunkSpan& span, int hea
   const Bf16* const k = static_cast<const Bf16*>(op.k) + row * op.k_stride +
                         int64_t{kv_head / s.shared_keys} * s.key_dim + channel;
   const GateView gate = ViewGate(s, op, row, kv_head);
+  const auto gate_stride = static_cast<int>(gate.row_stride);
+  const auto q_stride = static_cast<int>(op.q_stride);
+  const auto k_stride = static_cast<int>(op.k_stride);
+  const auto no_gate = [&](int i) { tile.gate[i] = Pair(0.0F); };
   if (gate.channel_stride != 0) {
-#pragma unroll
-    for (int i = 0; i < kTile; ++i) {
-      tile.gate[i] = i < rows ? LoadPair(gate.first + i * gate.row_stride + channel) : Pair(0.0F);
-    }
+    const float* const first = gate.first + channel;
+    ForEachRow(
+        rows, [&](int i) { tile.gate[i] = LoadPair(first + i * gate_stride); }, no_gate);
   } else {
-#pragma unroll
-    for (int i = 0; i < kTile; ++i) {
-      const bool valid = i < rows && gate.first != nullptr;
-      const float g = valid ? gate.first[i * gate.row_stride] : 0.0F;
-      tile.gate[i] = Pair(g);
-    }
+    const bool is_gated = gate.first != nullptr;
+    ForEachRow(
+        is_gated ? rows : 0, [&](int i) { tile.gate[i] = Pair(gate.first[i * gate_stride]); },
+        no_gate);
   }
-#pragma unroll
-  for (int i = 0; i < kTile; ++i) {
-    tile.q[i] = i < rows ? *reinterpret_cast<const uint32_t*>(q + i * op.q_stride) : 0;
-    tile.k[i] = i < rows ? *reinterpret_cast<const uint32_t*>(k + i * op.k_stride) : 0;
-  }
+  ForEachRow(
+      rows,
+      [&](int i) {
+        tile.q[i] = *reinterpret_cast<const uint32_t*>(q + i * q_stride);
+        tile.k[i] = *reinterpret_cast<const uint32_t*>(k + i * k_stride);
+      },
+      [&](int i) { tile.q[i] = tile.k[i] = 0; });
   if (op.input_scale != nullptr) ScaleKeys(s, op, row, kv_head, rows, tile.k);
   *total = Pair(0.0F);
 #pragma unroll
   for (int i = 0; i < kTile; ++i) {
     *total = Added(*total, tile.gate[i]);
-    tile.gate[i] = Exp(tile.gate[i]);
+    // Exact to 22 bits: what it goes into is rounded to 8.
+    tile.gate[i] = make_float2(__expf(tile.gate[i].x), __expf(tile.gate[i].y));
   }
 }
 
-// Writes a warp's 16 rows of decayed queries: to shared memory for A, and as fragments. Read
-// exclusively, they are decayed by the rows before them alone.
-template <ReadKind kRead>
+// Where a warp's part of a matrix's rows begins.
+template <OperandForm kForm>
+__device__ uint4* RowsOut(void* matrices, int64_t index, int key_dim, int warp) {
+  uint4* const words = static_cast<uint4*>(matrices);
+  if constexpr (kForm == OperandForm::kImages) {
+    return words + index * ImagesOf(key_dim) * kImageWords;
+  } else {
+    return words + (index * kChunkTiles + warp) * (key_dim / kTile) * kWarp;
+  }
+}
+
+// Stores a warp's 16 staged rows of a slice, `tiles` of them wide, from the slice's first word on.
+template <OperandForm kForm, typename Load>
+__device__ void StoreRows(const Bf16 (*stage)[kPitch], int warp, int lane, int tiles, Load load,
+                          uint4* to) {
+  if constexpr (kForm == OperandForm::kImages) {
+    constexpr int kPieces = kSlice / kPack;  // of a row
+#pragma unroll
+    for (int n = 0; n < kTile * kPieces / kWarp; ++n) {
+      const int row = (n * kWarp + lane) / kPieces;
+      const int piece = lane % kPieces;
+      to[ImageOffset(warp * kTile + row, piece) / 16] =
+          *reinterpret_cast<const uint4*>(&stage[row][piece * kPack]);
+    }
+  } else {
+    for (int t = 0; t < tiles; ++t) to[t * kWarp + lane] = load(&stage[0][t * kTile], kPitch, lane);
+  }
+}
+
+// Writes a warp's 16 rows of decayed queries: to shared memory for A, and out. Read exclusively,
+// they are decayed by the rows before them alone.
+template <ReadKind kRead, OperandForm kForm>
 __device__ void WriteQueries(PrepareShared& shared, const RowTile& tile, float2 before, float scale,
-                             int warp, int lane, int tiles, uint4* fragments) {
+                             int warp, int lane, int tiles, uint4* out) {
   const float2 factor = make_float2(before.x * scale, before.y * scale);
   float2 decay = Pair(1.0F);
 #pragma unroll
@@ -116,35 +178,32 @@ __device__ void WriteQueries(PrepareShared& shared, const RowTile& tile, float2 
     StoreWord(&shared.stage[warp][i][2 * lane], Times(q, factor));
   }
   __syncwarp();
-  for (int t = 0; t < tiles; ++t) {
-    fragments[t * kWarp + lane] = LoadAFromRows(&shared.stage[warp][0][t * kTile], kPitch, lane);
-  }
+  StoreRows<kForm>(shared.stage[warp], warp, lane, tiles, LoadAFromRows, out);
   __syncwarp();
 }
 
-// The same for keys, from the last row to the first; `fragments` is null if another head's block
-// writes them.
+// The same for keys, from the last row to the first; `out` is null if another head's block writes
+// them. `growth` takes them from the end of their own row tile back to its start.
+template <OperandForm kForm>
 __device__ void WriteKeys(PrepareShared& shared, const RowTile& tile, const TileDecays& decays,
-                          int warp, int lane, int tiles, uint4* fragments) {
+                          float2 growth, int warp, int lane, int tiles, uint4* out) {
   float2 decay = Pair(1.0F);
 #pragma unroll
   for (int i = kTile - 1; i >= 0; --i) {
     const float2 k = Times(UnpackWord(tile.k[i]), decay);
     decay = Times(decay, tile.gate[i]);
     StoreWord(&shared.stage[warp][i][2 * lane], Times(k, decays.after[kChunkTiles]));
+    StoreWord(&shared.key[LowerTile(warp, warp) * kTile + i][2 * lane], Times(k, growth));
 #pragma unroll
     for (int row = 1; row < kChunkTiles; ++row) {
       if (row <= warp) continue;
-      StoreWord(&shared.key[CrossTile(row, warp) * kTile + i][2 * lane],
+      StoreWord(&shared.key[LowerTile(row, warp) * kTile + i][2 * lane],
                 Times(k, decays.after[row]));
     }
   }
   __syncwarp();
-  if (fragments != nullptr) {
-    for (int t = 0; t < tiles; ++t) {
-      fragments[t * kWarp + lane] =
-          LoadBFromColumns(&shared.stage[warp][0][t * kTile], kPitch, lane);
-    }
+  if (out != nullptr) {
+    StoreRows<kForm>(shared.stage[warp], warp, lane, tiles, LoadBFromColumns, out);
   }
   __syncwarp();
 }
@@ -168,10 +227,10 @@ __device__ void MultiplyRow(const RowTile& tile, int row, float2 bonus, float2 (
 }
 
 // Adds a slice's part of the tile on A's diagonal: keys decay row by row as the walk goes down, so
-// no exponent is ever formed. Number i of lane l is that of row 2 i + l % 2, column l / 2.
+// no exponent is ever formed. Lane l adds to column l / 2 of rows l % 2, l % 2 + 2, and so on.
 template <ReadKind kRead>
 __device__ void AddDiagonal(const RowTile& tile, float2 bonus, int lane,
-                            float (&diagonal)[kTile / 2]) {
+                            float (&diagonal)[kTile][kTile]) {
   float2 key[kTile];
 #pragma unroll
   for (int i = 0; i < kTile; i += 2) {
@@ -179,7 +238,7 @@ __device__ void AddDiagonal(const RowTile& tile, float2 bonus, int lane,
     float odd[kTile];
     MultiplyRow<kRead>(tile, i, bonus, key, even);
     MultiplyRow<kRead>(tile, i + 1, bonus, key, odd);
-    diagonal[i / 2] += SumToLanes(even, odd, lane);
+    diagonal[i + lane % 2][lane / 2] += SumToLanes(even, odd, lane);
   }
 }
 
@@ -190,20 +249,52 @@ __device__ float2 LoadBonus(const GatedShape& s, const GatedOperands& op, int kv
   return LoadPair(op.bonus + int64_t{kv_head} * s.key_dim + channel);
 }
 
-// Adds a slice's part of a tile below the diagonal.
-__device__ void AddCross(const PrepareShared& shared, int cross, int row, int lane,
-                         float (&sum)[2][4]) {
+// Adds a slice's part of what a query reads of its own key, of weak gates' rows.
+__device__ void AddOwn(const RowTile& tile, float2 bonus, int lane,
+                       float (&diagonal)[kTile][kTile]) {
+  float products[kTile];
+#pragma unroll
+  for (int i = 0; i < kTile; ++i) {
+    const float2 q = Times(UnpackWord(tile.q[i]), bonus);
+    const float2 k = UnpackWord(tile.k[i]);
+    products[i] = fmaf(q.x, k.x, q.y * k.y);
+  }
+  const float sum = SumToPairs(products, lane);
+  if (lane % 2 == 0) diagonal[lane / 2][lane / 2] += sum;
+}
+
+// Adds a slice's part of tile (row, col).
+__device__ void AddTile(const PrepareShared& shared, int row, int col, int lane,
+                        float (&sum)[2][4]) {
 #pragma unroll
   for (int t = 0; t < kSliceTiles; ++t) {
     const uint4 a = LoadAFromRows(&shared.query[row * kTile][t * kTile], kPitch, lane);
-    const uint4 b = LoadBFromRows(&shared.key[cross * kTile][t * kTile], kPitch, lane);
+    const uint4 b =
+        LoadBFromRows(&shared.key[LowerTile(row, col) * kTile][t * kTile], kPitch, lane);
     Mma(sum[0], a, b.x, b.y);
     Mma(sum[1], a, b.z, b.w);
   }
 }
 
-__device__ void StoreCross(Bf16 (*attention)[kPitch], int row, int col, int lane, float scale,
-                           const float (&sum)[2][4]) {
+// Selects what is below the diagonal of a tile on it, or up to it if read inclusively, and adds
+// what was summed apart.
+template <ReadKind kRead>
+__device__ void FinishDiagonal(const float (&exact)[kTile][kTile], int lane, float (&sum)[2][4]) {
+  __syncwarp();
+#pragma unroll
+  for (int n = 0; n < 2; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int row = lane / 4 + i / 2 * 8;
+      const int col = n * 8 + lane % 4 * 2 + i % 2;
+      const bool read = kRead == ReadKind::kExclusive ? col < row : col <= row;
+      sum[n][i] = (read ? sum[n][i] : 0.0F) + exact[row][col];
+    }
+  }
+}
+
+__device__ void StoreTile(Bf16 (*attention)[kPitch], int row, int col, int lane, float scale,
+                          const float (&sum)[2][4]) {
 #pragma unroll
   for (int n = 0; n < 2; ++n) {
     Bf16* const at = &attention[row * kTile + lane / 4][col * kTile + n * 8 + lane % 4 * 2];
@@ -212,35 +303,44 @@ __device__ void StoreCross(Bf16 (*attention)[kPitch], int row, int col, int lane
   }
 }
 
-// Puts A through shared memory, where the queries were, to become fragments. All threads take part.
-__device__ void WriteAttention(const float (&cross)[2][2][4], const float (&diagonal)[kTile / 2],
-                               float scale, int warp, int lane, Bf16 (*rows)[kPitch],
-                               uint4* fragments) {
+// Puts A through shared memory, where the queries were. All threads take part.
+template <OperandForm kForm>
+__device__ void WriteAttention(const float (&cross)[2][2][4], const float (&diagonal)[2][4],
+                               float scale, int warp, int lane, Bf16 (*rows)[kPitch], uint4* out) {
   const int cross1 = warp + kChunkTiles;
   const int row0 = TriangleRow(warp) + 1;
-  StoreCross(rows, row0, warp - CrossTile(row0, 0), lane, scale, cross[0]);
+  StoreTile(rows, warp, warp, lane, scale, diagonal);
+  StoreTile(rows, row0, warp - CrossTile(row0, 0), lane, scale, cross[0]);
   if (cross1 < kCrossTiles) {
     const int row1 = TriangleRow(cross1) + 1;
-    StoreCross(rows, row1, cross1 - CrossTile(row1, 0), lane, scale, cross[1]);
-  }
-#pragma unroll
-  for (int i = 0; i < kTile / 2; ++i) {
-    rows[warp * kTile + 2 * i + lane % 2][warp * kTile + lane / 2] =
-        __float2bfloat16_rn(diagonal[i] * scale);
+    StoreTile(rows, row1, cross1 - CrossTile(row1, 0), lane, scale, cross[1]);
   }
   __syncthreads();
-  for (int t = warp; t < kLowerTiles; t += kChunkTiles) {
-    const int row = TriangleRow(t);
-    const int col = t - row * (row + 1) / 2;
-    fragments[t * kWarp + lane] = LoadAFromRows(&rows[row * kTile][col * kTile], kPitch, lane);
+  if constexpr (kForm == OperandForm::kImages) {
+    for (int i = threadIdx.x; i < kImageWords; i += kChunkThreads) {
+      const int row = i / (kChunk / kPack);
+      const int piece = i % (kChunk / kPack);
+      const bool lower = piece * kPack / kTile <= row / kTile;
+      out[ImageOffset(row, piece) / 16] =
+          lower ? *reinterpret_cast<const uint4*>(&rows[row][piece * kPack])
+                : make_uint4(0, 0, 0, 0);
+    }
+  } else {
+    for (int t = warp; t < kLowerTiles; t += kChunkTiles) {
+      const int row = TriangleRow(t);
+      const int col = t - row * (row + 1) / 2;
+      out[t * kWarp + lane] = LoadAFromRows(&rows[row * kTile][col * kTile], kPitch, lane);
+    }
   }
 }
 
 // Grid: (chunks, heads). Warp w owns rows 16 w .. 16 w + 15 in slices of 64 channels, a lane two
-// channels; the 48 loads of a slice are in flight together. The diagonal tiles of A are exact in
-// float32; the six below them are products of two factors <= 1, decayed to the start of the query's
-// row tile. Bound by memory (q, k, gates in; queries, keys out) and, close to it, by instructions.
-template <ReadKind kRead>
+// channels; the 48 loads of a slice are in flight together. Tiles of A are products of queries and
+// keys as of the start of the query's row tile: both are decayed, but for the keys of the tile
+// itself, which are grown back to its start. Where that is too much for a number, the slice's part
+// of the tile is exact in float32 instead. Bound by memory (q, k, gates in; queries, keys out) and,
+// close to it, by instructions.
+template <ReadKind kRead, OperandForm kForm>
 __global__ __launch_bounds__(kChunkThreads,
                              3) void PrepareKernel(const __grid_constant__ ChunkParams p) {
   __shared__ __align__(16) PrepareShared shared;
@@ -256,18 +356,24 @@ __global__ __launch_bounds__(kChunkThreads,
   const ChunkSpan span = p.args.chunks[chunk];
   const int64_t kv_index = int64_t{chunk} * s.kv_heads + kv_head;
   const int64_t head_index = int64_t{chunk} * s.heads + head;
-  uint4* const query_out =
-      static_cast<uint4*>(p.buffers.query) + (head_index * kChunkTiles + warp) * key_tiles * kWarp;
-  uint4* const key_out =
-      static_cast<uint4*>(p.buffers.key) + (kv_index * kChunkTiles + warp) * key_tiles * kWarp;
-  float* const decay_out = p.buffers.decay + kv_index * s.key_dim;
+  constexpr bool kImages = kForm == OperandForm::kImages;
+  constexpr int kSliceWords = kImages ? kImageWords : kSliceTiles * kWarp;
+  // Slices after the last channel are images of zeros.
+  const int channels = kImages ? ImagesOf(s.key_dim) * kSlice : s.key_dim;
+  uint4* const query_out = RowsOut<kForm>(p.buffers.query, head_index, s.key_dim, warp);
+  uint4* const key_out = RowsOut<kForm>(p.buffers.key, kv_index, s.key_dim, warp);
+  float* const decay_out = p.buffers.decay + kv_index * channels;
 
   // Warps 0 and 1 own two tiles below the diagonal, warps 2 and 3 one.
   const int cross1 = warp + kChunkTiles;
+  const int row0 = TriangleRow(warp) + 1;
+  const int row1 = TriangleRow(cross1) + 1;
   float cross_sum[2][2][4] = {};
-  float diagonal[kTile / 2] = {};
+  float diagonal_sum[2][4] = {};
+  for (int i = lane; i < kTile * kTile; i += kWarp) shared.exact[warp][i / kTile][i % kTile] = 0.0F;
+  __syncwarp();
 
-  for (int channel0 = 0; channel0 < s.key_dim; channel0 += kSlice) {
+  for (int channel0 = 0; channel0 < channels; channel0 += kSlice) {
     const int channel = channel0 + 2 * lane;
     const int tiles = min(kSliceTiles, key_tiles - channel0 / kTile);
     RowTile tile;
@@ -277,41 +383,60 @@ __global__ __launch_bounds__(kChunkThreads,
     __syncthreads();  // Totals are there, and the last slice's products are done.
 
     const TileDecays decays = TileDecaysOf(shared.total, warp, lane);
-    if (writes_keys && warp == 0 && channel < s.key_dim) {
+    if (writes_keys && warp == 0 && channel < channels) {
       StorePair(decay_out + channel, decays.chunk);
     }
-    const int fragment = channel0 / kTile * kWarp;
-    WriteQueries<kRead>(shared, tile, decays.before, s.scale, warp, lane, tiles,
-                        query_out + fragment);
-    WriteKeys(shared, tile, decays, warp, lane, tiles, writes_keys ? key_out + fragment : nullptr);
+    const int at = channel0 / kSlice * kSliceWords;
+    WriteQueries<kRead, kForm>(shared, tile, decays.before, s.scale, warp, lane, tiles,
+                               query_out + at);
+    const bool weak = __all_sync(kAllLanes, fminf(total.x, total.y) >= -kMostGrowth);
+    const float2 growth = weak ? Exp(make_float2(-total.x, -total.y)) : Pair(0.0F);
+    WriteKeys<kForm>(shared, tile, decays, growth, warp, lane, tiles,
+                     writes_keys ? key_out + at : nullptr);
     float2 bonus = Pair(0.0F);
     if (kRead == ReadKind::kExclusive) bonus = LoadBonus(s, p.args.operands, kv_head, channel);
-    AddDiagonal<kRead>(tile, bonus, lane, diagonal);
+    if (!weak) {
+      AddDiagonal<kRead>(tile, bonus, lane, shared.exact[warp]);
+    } else if (kRead == ReadKind::kExclusive) {
+      AddOwn(tile, bonus, lane, shared.exact[warp]);
+    }
     __syncthreads();  // Queries and keys are there, and the totals were read.
 
-    AddCross(shared, warp, TriangleRow(warp) + 1, lane, cross_sum[0]);
+    AddTile(shared, warp, warp, lane, diagonal_sum);
+    AddTile(shared, row0, warp - CrossTile(row0, 0), lane, cross_sum[0]);
     if (cross1 < kCrossTiles) {
-      AddCross(shared, cross1, TriangleRow(cross1) + 1, lane, cross_sum[1]);
+      AddTile(shared, row1, cross1 - CrossTile(row1, 0), lane, cross_sum[1]);
     }
   }
 
+  FinishDiagonal<kRead>(shared.exact[warp], lane, diagonal_sum);
   __syncthreads();
+  constexpr int kAttentionWords = kImages ? kImageWords : kLowerTiles * kWarp;
   uint4* const attention_out =
-      static_cast<uint4*>(p.buffers.attention) + head_index * kLowerTiles * kWarp;
-  WriteAttention(cross_sum, diagonal, s.scale, warp, lane, shared.query, attention_out);
+      static_cast<uint4*>(p.buffers.attention) + head_index * kAttentionWords;
+  WriteAttention<kForm>(cross_sum, diagonal_sum, s.scale, warp, lane, shared.query, attention_out);
+}
+
+template <OperandForm kForm>
+void LaunchPrepare(const ChunkParams& params, cudaStream_t stream) {
+  const GatedShape& s = params.args.shape;
+  const dim3 heads(params.args.chunk_count, s.heads);
+  if (s.read == ReadKind::kExclusive) {
+    PrepareKernel<ReadKind::kExclusive, kForm><<<heads, kChunkThreads, 0, stream>>>(params);
+  } else {
+    PrepareKernel<ReadKind::kInclusive, kForm><<<heads, kChunkThreads, 0, stream>>>(params);
+  }
+  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace
 
-void PrepareBFloat16(const ChunkParams& params, cudaStream_t stream) {
-  const GatedShape& s = params.args.shape;
-  const dim3 heads(params.args.chunk_count, s.heads);
-  if (s.read == ReadKind::kExclusive) {
-    PrepareKernel<ReadKind::kExclusive><<<heads, kChunkThreads, 0, stream>>>(params);
+void PrepareBFloat16(const ChunkParams& params, OperandForm form, cudaStream_t stream) {
+  if (form == OperandForm::kImages) {
+    LaunchPrepare<OperandForm::kImages>(params, stream);
   } else {
-    PrepareKernel<ReadKind::kInclusive><<<heads, kChunkThreads, 0, stream>>>(params);
+    LaunchPrepare<OperandForm::kFragments>(params, stream);
   }
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace sluice

@@ -4,6 +4,7 @@
 #include "kernels/gated_chunk_bf16.cuh"
 #include "kernels/mma.cuh"
 #include "kernels/reduce.cuh"
+#include "kernels/wgmma.cuh"
 
 namespace sluice {
 namespace {
@@ -58,10 +59,10 @@ __device__ void LoadSlice(const Bf16* matrix, int64_t stride, int rows, int chan
 }
 
 __device__ void LoadSlices(const ChunkParams& p, const ChunkSpan& span, const Heads& heads,
-                           int channel0, int stage, ScoresShared& shared) {
+                           int channel0, int channels, int stage, ScoresShared& shared) {
   const GatedShape& s = p.args.shape;
   const GatedOperands& op = p.args.operands;
-  if (channel0 < s.key_dim) {
+  if (channel0 < channels) {
     const Bf16* const q = static_cast<const Bf16*>(op.q) + span.row * op.q_stride +
                           int64_t{heads.query_head} * s.key_dim;
     const Bf16* const k = static_cast<const Bf16*>(op.k) + span.row * op.k_stride +
@@ -131,9 +132,12 @@ __device__ float TilesDecay(const float (&totals)[kChunkTiles], int begin, int e
 }
 
 // What the other kernels multiply sums and values with, and the decay of the chunk.
+template <OperandForm kForm>
 __device__ void WriteWeights(const ChunkParams& p, int chunk, const Heads& heads,
                              const ScoresShared& shared) {
   const GatedShape& s = p.args.shape;
+  constexpr bool kImages = kForm == OperandForm::kImages;
+  const int channels = kImages ? ImagesOf(s.key_dim) * kSlice : s.key_dim;
   for (int i = threadIdx.x; i < heads.count * kChunk; i += kChunkThreads) {
     const int n = i / kChunk;
     const int row = i % kChunk;
@@ -148,7 +152,7 @@ __device__ void WriteWeights(const ChunkParams& p, int chunk, const Heads& heads
     p.buffers.value_weight[kv_index * kChunk + row] =
         shared.input[n][row] * shared.down[n][row] * after;
     const float all = TilesDecay(shared.totals[n], 0, kChunkTiles);
-    for (int c = row; c < s.key_dim; c += kChunk) p.buffers.decay[kv_index * s.key_dim + c] = all;
+    for (int c = row; c < channels; c += kChunk) p.buffers.decay[kv_index * channels + c] = all;
   }
 }
 
@@ -202,7 +206,8 @@ using TileWeights = float[2][4];
 // Column of a tile that a lane's number `index` of a row is in.
 __device__ int ColumnOf(int index, int lane) { return lane % 4 * 2 + index % 2 + index / 2 * 8; }
 
-// Stores a tile as a fragment.
+// Stores a tile of A.
+template <OperandForm kForm>
 __device__ void StoreTile(const ScoreTile& tile, const TileWeights& weights, int lane,
                           uint4* attention) {
   const auto word = [&](int half, int row) {
@@ -210,11 +215,48 @@ __device__ void StoreTile(const ScoreTile& tile, const TileWeights& weights, int
     const float* const weight = &weights[row][half * 2];
     return PackWord(sum[0] * weight[0], sum[1] * weight[1]);
   };
-  attention[(tile.row * (tile.row + 1) / 2 + tile.col) * kWarp + lane] =
-      make_uint4(word(0, 0), word(0, 1), word(1, 0), word(1, 1));
+  if constexpr (kForm == OperandForm::kImages) {
+    char* const image = reinterpret_cast<char*>(attention) + lane % 4 * 4;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int at = ImageOffset(tile.row * kTile + lane / 4 + i % 2 * 8, tile.col * 2 + i / 2);
+      *reinterpret_cast<uint32_t*>(image + at) = word(i / 2, i % 2);
+    }
+  } else {
+    attention[(tile.row * (tile.row + 1) / 2 + tile.col) * kWarp + lane] =
+        make_uint4(word(0, 0), word(0, 1), word(1, 0), word(1, 1));
+  }
+}
+
+// Writes the tiles above A's diagonal of an image.
+__device__ void StoreAbove(uint4* attention) {
+  for (int i = threadIdx.x; i < kImageWords; i += kChunkThreads) {
+    const int row = i / (kChunk / kPack);
+    const int piece = i % (kChunk / kPack);
+    if (piece * kPack / kTile <= row / kTile) continue;
+    attention[ImageOffset(row, piece) / 16] = make_uint4(0, 0, 0, 0);
+  }
+}
+
+// Puts a slice of queries and keys out as they are.
+__device__ void StoreSlices(const ChunkParams& p, int chunk, const Heads& heads, int slice,
+                            int stage, const ScoresShared& shared) {
+  const GatedShape& s = p.args.shape;
+  const int64_t index = int64_t{chunk} * s.QueryHeads() + heads.query_head;
+  const int64_t at = (index * ImagesOf(s.key_dim) + slice) * kImageWords;
+  for (int i = threadIdx.x; i < kImageWords; i += kChunkThreads) {
+    const int row = i / (kSlice / kPack);
+    const int piece = i % (kSlice / kPack);
+    const int64_t to = at + ImageOffset(row, piece) / 16;
+    static_cast<uint4*>(p.buffers.query)[to] =
+        *reinterpret_cast<const uint4*>(&shared.query[stage][row][piece * kPack]);
+    static_cast<uint4*>(p.buffers.key)[to] =
+        *reinterpret_cast<const uint4*>(&shared.key[stage][row][piece * kPack]);
+  }
 }
 
 // Below the diagonal: down to the end of the key's tile, over those between, to the query's row.
+template <OperandForm kForm>
 __device__ void StoreBelow(const ScoresShared& shared, int n, float scale, const ScoreTile& tile,
                            int lane, uint4* attention) {
   const float between = TilesDecay(shared.totals[n], tile.col + 1, tile.row) * scale;
@@ -228,11 +270,11 @@ __device__ void StoreBelow(const ScoresShared& shared, int n, float scale, const
       weights[r][i] = shared.up[n][tile.row * kTile + lane / 4 + r * 8] * down;
     }
   }
-  StoreTile(tile, weights, lane, attention);
+  StoreTile<kForm>(tile, weights, lane, attention);
 }
 
 // On the diagonal: decays are products of the rows' own, walked from the query's row back.
-template <ReadKind kRead>
+template <ReadKind kRead, OperandForm kForm>
 __device__ void StoreDiagonal(const ScoresShared& shared, int n, float scale, const ScoreTile& tile,
                               int lane, uint4* attention) {
   constexpr bool kExclusive = kRead == ReadKind::kExclusive;
@@ -275,13 +317,13 @@ __device__ void StoreDiagonal(const ScoresShared& shared, int n, float scale, co
       weights[r][i] = shared.input[n][first + column] * scale;
     }
   }
-  StoreTile(weighed, weights, lane, attention);
+  StoreTile<kForm>(weighed, weights, lane, attention);
 }
 
 // Grid: (chunks, query heads x blocks of heads that share them). Queries are multiplied by keys
 // once for up to 8 heads. A warp owns one tile on A's diagonal and one or two below it. Bound by
 // memory: q, k in, A out.
-template <ReadKind kRead>
+template <ReadKind kRead, OperandForm kForm>
 __global__ __launch_bounds__(kChunkThreads) void ScoresKernel(
     const __grid_constant__ ChunkParams p) {
   __shared__ __align__(16) ScoresShared shared;
@@ -292,7 +334,10 @@ __global__ __launch_bounds__(kChunkThreads) void ScoresKernel(
   const Heads heads = HeadsOf(s, blockIdx.y);
   const ChunkSpan span = p.args.chunks[chunk];
 
-  LoadSlices(p, span, heads, 0, 0, shared);
+  constexpr bool kImages = kForm == OperandForm::kImages;
+  // Slices after the last channel are images of zeros.
+  const int channels = kImages ? ImagesOf(s.key_dim) * kSlice : s.key_dim;
+  LoadSlices(p, span, heads, 0, channels, 0, shared);
   LoadGates(p, span, heads, shared);
   __syncthreads();
   SumGates(kRead == ReadKind::kExclusive, heads.count, shared);
@@ -305,11 +350,14 @@ __global__ __launch_bounds__(kChunkThreads) void ScoresKernel(
   ScoreTile diagonal = {warp, warp, {}};
   ScoreTile below = {row0, warp - CrossTile(row0, 0), {}};
   ScoreTile second = {row1, warp + kChunkTiles - CrossTile(row1, 0), {}};
-  for (int channel0 = 0; channel0 < s.key_dim; channel0 += kSlice) {
+  for (int channel0 = 0; channel0 < channels; channel0 += kSlice) {
     const int stage = channel0 / kSlice % 2;
-    LoadSlices(p, span, heads, channel0 + kSlice, 1 - stage, shared);
+    LoadSlices(p, span, heads, channel0 + kSlice, channels, 1 - stage, shared);
     CopyAsyncWait<1>();
     __syncthreads();  // The slice is there for all.
+    if (kImages && heads.first % s.shared_keys == 0) {
+      StoreSlices(p, chunk, heads, channel0 / kSlice, stage, shared);
+    }
     AddProducts(shared, stage, lane, diagonal);
     AddProducts(shared, stage, lane, below);
     if (has_second) AddProducts(shared, stage, lane, second);
@@ -317,28 +365,39 @@ __global__ __launch_bounds__(kChunkThreads) void ScoresKernel(
   }
   CopyAsyncWait<0>();
 
-  WriteWeights(p, chunk, heads, shared);
+  WriteWeights<kForm>(p, chunk, heads, shared);
+  constexpr int kAttentionWords = kImages ? kImageWords : kLowerTiles * kWarp;
   for (int n = 0; n < heads.count; ++n) {
     uint4* const attention = static_cast<uint4*>(p.buffers.attention) +
-                             (int64_t{chunk} * s.heads + heads.first + n) * kLowerTiles * kWarp;
-    StoreDiagonal<kRead>(shared, n, s.scale, diagonal, lane, attention);
-    StoreBelow(shared, n, s.scale, below, lane, attention);
-    if (has_second) StoreBelow(shared, n, s.scale, second, lane, attention);
+                             (int64_t{chunk} * s.heads + heads.first + n) * kAttentionWords;
+    StoreDiagonal<kRead, kForm>(shared, n, s.scale, diagonal, lane, attention);
+    StoreBelow<kForm>(shared, n, s.scale, below, lane, attention);
+    if (has_second) StoreBelow<kForm>(shared, n, s.scale, second, lane, attention);
+    if (kImages) StoreAbove(attention);
   }
 }
 
-}  // namespace
-
-void ScoresBFloat16(const ChunkParams& params, cudaStream_t stream) {
+template <OperandForm kForm>
+void LaunchScores(const ChunkParams& params, cudaStream_t stream) {
   const GatedShape& s = params.args.shape;
   const int blocks = s.QueryHeads() * ((s.shared_keys + kMostHeads - 1) / kMostHeads);
   const dim3 grid(params.args.chunk_count, blocks);
   if (s.read == ReadKind::kExclusive) {
-    ScoresKernel<ReadKind::kExclusive><<<grid, kChunkThreads, 0, stream>>>(params);
+    ScoresKernel<ReadKind::kExclusive, kForm><<<grid, kChunkThreads, 0, stream>>>(params);
   } else {
-    ScoresKernel<ReadKind::kInclusive><<<grid, kChunkThreads, 0, stream>>>(params);
+    ScoresKernel<ReadKind::kInclusive, kForm><<<grid, kChunkThreads, 0, stream>>>(params);
   }
   SLUICE_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace
+
+void ScoresBFloat16(const ChunkParams& params, OperandForm form, cudaStream_t stream) {
+  if (form == OperandForm::kImages) {
+    LaunchScores<OperandForm::kImages>(params, stream);
+  } else {
+    LaunchScores<OperandForm::kFragments>(params, stream);
+  }
 }
 
 }  // namespace sluice

@@ -269,7 +269,7 @@ int Main(int argc, char** argv) {
   }
   std::string error;
   const std::unique_ptr<Device> device =
-      options.device == "cpu" ? CreateCpuDevice(options.threads) : CreateCudaDevice(0, &error);
+      options.device == "cpu" ? CreateCpuDevice(options.threads) : CreateCudaDevice({}, &error);
   if (device == nullptr) {
     std::fprintf(stderr, "forms_bench: %s\n", error.c_str());
     return 1;

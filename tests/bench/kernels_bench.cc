@@ -197,7 +197,7 @@ int Main(int argc, char** argv) {
   if (options.shapes.empty()) options.shapes = options.device == "cpu" ? "demo" : "all";
   std::string error;
   const std::unique_ptr<Device> device =
-      options.device == "cpu" ? CreateCpuDevice(options.threads) : CreateCudaDevice(0, &error);
+      options.device == "cpu" ? CreateCpuDevice(options.threads) : CreateCudaDevice({}, &error);
   if (device == nullptr) {
     std::fprintf(stderr, "kernels_bench: %s\n", error.c_str());
     return 1;

@@ -152,7 +152,7 @@ class FamilyFormsTest : public testing::TestWithParam<std::tuple<DeviceKind, Tin
  protected:
   void SetUp() override {
     std::string error;
-    device_ = std::get<DeviceKind>(GetParam()) == DeviceKind::kCuda ? CreateCudaDevice(0, &error)
+    device_ = std::get<DeviceKind>(GetParam()) == DeviceKind::kCuda ? CreateCudaDevice({}, &error)
                                                                     : CreateCpuDevice(2);
     ASSERT_NE(device_, nullptr) << error;
   }

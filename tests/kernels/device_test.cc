@@ -121,9 +121,9 @@ TEST_P(DeviceMemoryTest, ABufferFreesWhatItOwnsOnce) {
 
 TEST(CudaDevice, SaysWhyThereIsNone) {
   std::string error;
-  EXPECT_EQ(CreateCudaDevice(CudaDeviceCount(), &error), nullptr);
+  EXPECT_EQ(CreateCudaDevice({.ordinal = CudaDeviceCount()}, &error), nullptr);
   EXPECT_FALSE(error.empty());
-  EXPECT_EQ(CreateCudaDevice(-1, &error), nullptr);
+  EXPECT_EQ(CreateCudaDevice({.ordinal = -1}, &error), nullptr);
 }
 
 TEST(CpuDeviceDeathTest, NeedsAThread) {

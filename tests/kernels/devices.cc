@@ -30,7 +30,8 @@ void DeviceTest::SetUp() {
   // A death test starts the program anew: a fork would share the threads and the GPU's context.
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   std::string error;
-  device_ = is_cuda() ? CreateCudaDevice(0, &error) : CreateCpuDevice(kThreads);
+  device_ =
+      is_cuda() ? CreateCudaDevice({.batch_invariant = true}, &error) : CreateCpuDevice(kThreads);
   ASSERT_NE(device_, nullptr) << error;
 }
 

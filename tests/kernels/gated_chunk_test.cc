@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -156,6 +158,13 @@ std::vector<Row> Table() {
       {16, 4, 16, 32, {{65, 0, 0}, {1, 3, 0}, {64, 64, 0}}, kTypical, false, 0},
       {256, 128, 16, 16, {{3, 62, 0}}, kTypical, true, 0},
       {5, 5, 96, 48, {{66, 0, 0}}, kTypical, false, 0},
+      // Heads of their own, as models have them, over chunks enough to be cut into parts.
+      {4, 4, 256, 512, {{520, 40, 0}, {64, 0, 0}}, kTypical, true, 1},
+      {2, 2, 256, 144, {{700, 0, 0}}, kTypical, false, 0, kFloat32Tolerance, kScalar},
+      {2, 2, 192, 64, {{330, 1, 0}}, kTypical, true, 0},
+      {3, 3, 128, 128, {{600, 64, 0}, {300, 3, 0}, {2, 63, 0}}, kTypical, true, 2},
+      {2, 2, 128, 64, {{600, 10, 0}}, kTypical, false, 0, kFloat32Tolerance, kConstant},
+      {2, 2, 64, 64, {{640, 0, 0}}, kTypical, false, 0, kFloat32Tolerance, kExclusive},
       // Packed, behind rows of something else.
       {2,
        1,
@@ -241,6 +250,32 @@ TEST_P(GatedChunkTest, AgreesWithTheOracle) {
       p.first_row = row.first_row;
       ExpectAgreesWithOracle(p, RunGatedChunk(device(), p),
                              dtype == DType::kFloat32 ? row.float32 : kBFloat16Tolerance);
+    }
+  }
+}
+
+// Ways of a GPU, of which the fixture's device is one.
+std::vector<CudaOptions> OtherWays() { return {{.portable = true}, {.batch_invariant = false}}; }
+
+TEST_P(GatedChunkTest, AgreesWithTheOracleInEveryWay) {
+  if (!is_cuda()) return;
+  for (const CudaOptions& options : OtherWays()) {
+    std::string error;
+    const std::unique_ptr<Device> other = CreateCudaDevice(options, &error);
+    ASSERT_NE(other, nullptr) << error;
+    uint64_t seed = 1000;
+    for (const Row& row : Table()) {
+      SCOPED_TRACE(testing::Message()
+                   << (options.portable ? "portable" : "in parts") << " H=" << row.heads << "/"
+                   << row.kv_heads << " K=" << row.key_dim << " V=" << row.value_dim
+                   << " first length " << row.runs[0].length << " " << row.kind.name << ", gates "
+                   << static_cast<int>(row.gates));
+      GatedProblem p = MakeGatedProblem(
+          ScaledShape(DType::kBFloat16, row.heads, row.kv_heads, row.key_dim, row.value_dim),
+          row.runs, row.gates, ++seed, row.kind);
+      p.wide = row.wide;
+      p.first_row = row.first_row;
+      ExpectAgreesWithOracle(p, RunGatedChunk(*other, p), kBFloat16Tolerance);
     }
   }
 }
