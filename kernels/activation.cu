@@ -2,8 +2,8 @@
 
 #include "kernels/activation.cuh"
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/row_grid.cuh"
 
@@ -16,6 +16,7 @@ constexpr int kThreads = 256;
 // step.
 template <typename T>
 __global__ void ActivateKernel(const __grid_constant__ ActivationArgs args) {
+  EnterStream();
   const int32_t col = GridPack() * kPack;
   if (col >= args.cols) return;
   Pack bias = {};
@@ -33,6 +34,7 @@ __global__ void ActivateKernel(const __grid_constant__ ActivationArgs args) {
 
 // Grid: numbers / kThreads. A thread owns one number of rows that lie end to end, of any length.
 __global__ void ActivateEachKernel(const __grid_constant__ ActivationArgs args) {
+  EnterStream();
   const int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (at >= int64_t{args.rows} * args.cols) return;
   float* const x = static_cast<float*>(args.x) + at;
@@ -51,16 +53,14 @@ void ActivateCuda(const ActivationArgs& args, cudaStream_t stream) {
     SLUICE_CHECK(args.dtype == DType::kFloat32 && args.stride == args.cols);
     const int64_t blocks = (int64_t{args.rows} * args.cols + kThreads - 1) / kThreads;
     SLUICE_CHECK(blocks <= INT32_MAX);
-    ActivateEachKernel<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(args);
-    SLUICE_CUDA_CHECK(cudaGetLastError());
+    LaunchKernel({static_cast<unsigned>(blocks), kThreads}, stream, ActivateEachKernel, args);
     return;
   }
   SLUICE_CHECK(args.stride % kPack == 0);
   const RowGrid grid = GridOfRows(args.rows, args.cols / kPack);
   DispatchDType(args.dtype, [&](auto zero) {
-    ActivateKernel<decltype(zero)><<<grid.blocks, grid.threads, 0, stream>>>(args);
+    LaunchKernel({grid.blocks, grid.threads}, stream, ActivateKernel<decltype(zero)>, args);
   });
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace sluice

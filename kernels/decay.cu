@@ -1,9 +1,9 @@
 #include "kernels/decay.h"
 
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/gate_math.cuh"
+#include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 
 namespace sluice {
@@ -91,6 +91,7 @@ __device__ void StoreSome(T* to, const float (&from)[kWidth]) {
 // What an element gets does not depend on kWidth.
 template <typename T, int kWidth>
 __global__ __launch_bounds__(kThreads) void DecayKernel(const __grid_constant__ DecayArgs args) {
+  EnterStream();
   const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int32_t parts = args.dim / kWidth;
   if (thread >= int64_t{args.rows} * parts) return;
@@ -134,12 +135,11 @@ void DecayCuda(const DecayArgs& args, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>((threads + kThreads - 1) / kThreads);
   DispatchDType(args.dtype, [&](auto zero) {
     if (in_packs) {
-      DecayKernel<decltype(zero), kPack><<<blocks, kThreads, 0, stream>>>(args);
+      LaunchKernel({blocks, kThreads}, stream, DecayKernel<decltype(zero), kPack>, args);
     } else {
-      DecayKernel<decltype(zero), 1><<<blocks, kThreads, 0, stream>>>(args);
+      LaunchKernel({blocks, kThreads}, stream, DecayKernel<decltype(zero), 1>, args);
     }
   });
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace sluice

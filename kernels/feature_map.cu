@@ -1,8 +1,8 @@
 #include "kernels/feature_map.h"
 
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/reduce.cuh"
 #include "kernels/row_grid.cuh"
@@ -87,6 +87,7 @@ __device__ void ScaleBy(float factor, Pack (&features)[kPacks]) {
 template <typename T, FeatureMapKind kKind>
 __global__ __launch_bounds__(kThreads) void FeatureMapKernel(
     const __grid_constant__ FeatureMapArgs args) {
+  EnterStream();
   __shared__ __align__(16) float z[kWarps][kMaxFeatureDim];
   const int warp = threadIdx.x / kWarp;
   const int64_t index = int64_t{blockIdx.x} * kWarps + warp;
@@ -125,6 +126,7 @@ __global__ __launch_bounds__(kThreads) void FeatureMapKernel(
 template <typename T>
 __global__ __launch_bounds__(kRowGridThreads) void SinCosKernel(
     const __grid_constant__ FeatureMapArgs args) {
+  EnterStream();
   const int32_t pack = GridPack();
   const int32_t packs = args.dim / kPack;  // of a head
   if (pack >= args.heads * packs) return;
@@ -150,7 +152,7 @@ __global__ __launch_bounds__(kRowGridThreads) void SinCosKernel(
 template <typename T>
 void LaunchSinCos(const FeatureMapArgs& args, cudaStream_t stream) {
   const RowGrid grid = GridOfRows(args.rows, args.heads * (args.dim / kPack));
-  SinCosKernel<T><<<grid.blocks, grid.threads, 0, stream>>>(args);
+  LaunchKernel({grid.blocks, grid.threads}, stream, SinCosKernel<T>, args);
 }
 
 template <typename T>
@@ -163,16 +165,18 @@ void Launch(const FeatureMapArgs& args, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>((heads + kWarps - 1) / kWarps);
   switch (args.kind) {
     case FeatureMapKind::kIdentity:
-      FeatureMapKernel<T, FeatureMapKind::kIdentity><<<blocks, kThreads, 0, stream>>>(args);
+      LaunchKernel({blocks, kThreads}, stream, FeatureMapKernel<T, FeatureMapKind::kIdentity>,
+                   args);
       break;
     case FeatureMapKind::kDpfp:
-      FeatureMapKernel<T, FeatureMapKind::kDpfp><<<blocks, kThreads, 0, stream>>>(args);
+      LaunchKernel({blocks, kThreads}, stream, FeatureMapKernel<T, FeatureMapKind::kDpfp>, args);
       break;
     case FeatureMapKind::kHedgehog:
-      FeatureMapKernel<T, FeatureMapKind::kHedgehog><<<blocks, kThreads, 0, stream>>>(args);
+      LaunchKernel({blocks, kThreads}, stream, FeatureMapKernel<T, FeatureMapKind::kHedgehog>,
+                   args);
       break;
     case FeatureMapKind::kSinCos:
-      FeatureMapKernel<T, FeatureMapKind::kSinCos><<<blocks, kThreads, 0, stream>>>(args);
+      LaunchKernel({blocks, kThreads}, stream, FeatureMapKernel<T, FeatureMapKind::kSinCos>, args);
       break;
   }
 }
@@ -184,7 +188,6 @@ void MapFeaturesCuda(const FeatureMapArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(IsAligned16(args.x) && IsAligned16(args.y) && IsAligned16(args.bias));
   if (args.rows == 0) return;
   DispatchDType(args.dtype, [&](auto zero) { Launch<decltype(zero)>(args, stream); });
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace sluice

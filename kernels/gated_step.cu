@@ -1,8 +1,8 @@
 #include "kernels/gated_step.h"
 
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/reduce.cuh"
 
@@ -142,6 +142,7 @@ __device__ void LoadValues(const GatedStepArgs& args, const Tile& tile, float4* 
 template <typename T, int kHeads, int kInFlight, ReadKind kRead>
 __global__ __launch_bounds__(kThreads) void GatedStepKernel(
     const __grid_constant__ GatedStepArgs args) {
+  EnterStream();
   __shared__ Factors<kHeads> factors;
   __shared__ __align__(16) float partial[kWarps][kHeads][kTileV];
   constexpr bool kExclusive = kRead == ReadKind::kExclusive;
@@ -205,9 +206,9 @@ void LaunchStep(const GatedStepArgs& args, cudaStream_t stream) {
   const GatedShape& s = args.shape;
   const dim3 grid((s.value_dim + kTileV - 1) / kTileV, s.kv_heads, args.rows);
   if (s.heads == s.kv_heads) {
-    GatedStepKernel<T, 1, 16, kRead><<<grid, kThreads, 0, stream>>>(args);
+    LaunchKernel({grid, kThreads}, stream, GatedStepKernel<T, 1, 16, kRead>, args);
   } else {
-    GatedStepKernel<T, 8, 8, kRead><<<grid, kThreads, 0, stream>>>(args);
+    LaunchKernel({grid, kThreads}, stream, GatedStepKernel<T, 8, 8, kRead>, args);
   }
 }
 
@@ -228,7 +229,6 @@ void GatedStepCuda(const GatedStepArgs& args, cudaStream_t stream) {
       LaunchStep<decltype(zero), ReadKind::kInclusive>(args, stream);
     }
   });
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace sluice

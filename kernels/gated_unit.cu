@@ -2,8 +2,8 @@
 
 #include "kernels/activation.cuh"
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/row_grid.cuh"
 
@@ -14,6 +14,7 @@ namespace {
 // two 16-byte loads and one store, nothing shared. kPlain: SiLU, with up, and out is only written.
 template <typename T, bool kPlain>
 __global__ void GatedUnitKernel(const __grid_constant__ GatedUnitArgs args) {
+  EnterStream();
   const int32_t col = GridPack() * kPack;
   if (col >= args.dim) return;
   for (int32_t row = GridRow(); row < args.rows; row += GridRowStep()) {
@@ -53,12 +54,13 @@ void GatedUnitCuda(const GatedUnitArgs& args, cudaStream_t stream) {
   const RowGrid grid = GridOfRows(args.rows, args.dim / kPack);
   DispatchDType(args.dtype, [&](auto zero) {
     if (plain) {
-      GatedUnitKernel<decltype(zero), true><<<grid.blocks, grid.threads, 0, stream>>>(args);
+      LaunchKernel({grid.blocks, grid.threads}, stream, GatedUnitKernel<decltype(zero), true>,
+                   args);
     } else {
-      GatedUnitKernel<decltype(zero), false><<<grid.blocks, grid.threads, 0, stream>>>(args);
+      LaunchKernel({grid.blocks, grid.threads}, stream, GatedUnitKernel<decltype(zero), false>,
+                   args);
     }
   });
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace sluice

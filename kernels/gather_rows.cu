@@ -1,8 +1,8 @@
 #include "kernels/gather_rows.h"
 
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/row_grid.cuh"
 
@@ -12,6 +12,7 @@ namespace {
 // Grid: that of rows. A thread copies 8 neighbouring numbers.
 template <typename In, typename Out>
 __global__ void GatherRowsKernel(const __grid_constant__ GatherRowsArgs args) {
+  EnterStream();
   const int32_t col = GridPack() * kPack;
   if (col >= args.dim) return;
   for (int32_t row = GridRow(); row < args.rows; row += GridRowStep()) {
@@ -30,10 +31,10 @@ void GatherRowsCuda(const GatherRowsArgs& args, cudaStream_t stream) {
   const RowGrid grid = GridOfRows(args.rows, args.dim / kPack);
   DispatchDType(args.table_dtype, [&](auto in) {
     DispatchDType(args.out_dtype, [&](auto out) {
-      GatherRowsKernel<decltype(in), decltype(out)><<<grid.blocks, grid.threads, 0, stream>>>(args);
+      LaunchKernel({grid.blocks, grid.threads}, stream,
+                   GatherRowsKernel<decltype(in), decltype(out)>, args);
     });
   });
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace sluice

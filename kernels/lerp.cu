@@ -1,8 +1,8 @@
 #include "kernels/lerp.h"
 
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/row_grid.cuh"
 
@@ -27,6 +27,7 @@ __device__ Pack Amount(const LerpArgs& args, int32_t index, int32_t row, int32_t
 template <typename T, int kGroup>
 __global__ __launch_bounds__(kRowGridThreads) void LerpKernel(
     const __grid_constant__ LerpArgs args) {
+  EnterStream();
   const int32_t col = GridPack() * kPack;
   if (col >= args.dim) return;
   for (int32_t row = GridRow(); row < args.rows; row += GridRowStep()) {
@@ -64,12 +65,11 @@ void LerpCuda(const LerpArgs& args, cudaStream_t stream) {
   const RowGrid grid = GridOfRows(args.rows, args.dim / kPack);
   DispatchDType(args.dtype, [&](auto zero) {
     if (args.count == 1) {
-      LerpKernel<decltype(zero), 1><<<grid.blocks, grid.threads, 0, stream>>>(args);
+      LaunchKernel({grid.blocks, grid.threads}, stream, LerpKernel<decltype(zero), 1>, args);
     } else {
-      LerpKernel<decltype(zero), 3><<<grid.blocks, grid.threads, 0, stream>>>(args);
+      LaunchKernel({grid.blocks, grid.threads}, stream, LerpKernel<decltype(zero), 3>, args);
     }
   });
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace sluice

@@ -1,7 +1,7 @@
 #include <type_traits>
 
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
+#include "kernels/launch.cuh"
 #include "kernels/linear_cuda.h"
 #include "kernels/pack.cuh"
 #include "kernels/reduce.cuh"
@@ -74,6 +74,7 @@ __device__ void AddPacks(const LinearArgs& args, const T* x, const T* weight, in
 template <typename T, typename Y, int kRows>
 __global__ __launch_bounds__(kThreads) void LinearFewRowsKernel(
     const __grid_constant__ LinearArgs args, int32_t team) {
+  EnterStream();
   const auto output = static_cast<int32_t>((blockIdx.x * kThreads + threadIdx.x) / team);
   const int32_t member = static_cast<int32_t>(threadIdx.x) % team;
   const T* const x = static_cast<const T*>(args.x) + blockIdx.y * args.x_step;
@@ -105,7 +106,7 @@ void Launch(const LinearArgs& args, int32_t team, cudaStream_t stream) {
   }
   const int64_t threads = int64_t{args.out_dim} * team;
   const dim3 grid(static_cast<unsigned>((threads + kThreads - 1) / kThreads), args.batch);
-  LinearFewRowsKernel<T, Y, kRows><<<grid, kThreads, 0, stream>>>(args, team);
+  LaunchKernel({grid, kThreads}, stream, LinearFewRowsKernel<T, Y, kRows>, args, team);
 }
 
 }  // namespace
@@ -123,7 +124,6 @@ void LinearFewRowsCuda(const LinearArgs& args, cudaStream_t stream) {
       Launch<T, T>(args, team, stream);
     }
   });
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace sluice

@@ -1,8 +1,8 @@
 #include "kernels/log_gate.h"
 
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 
 namespace sluice {
@@ -23,6 +23,7 @@ __device__ float LogGate(float z, float normalizer, float clamp_min) {
 template <typename T>
 __global__ __launch_bounds__(kThreads) void LogGateKernel(
     const __grid_constant__ LogGateArgs args) {
+  EnterStream();
   __shared__ __align__(16) float x_s[kRows][kMaxRank];
   const int32_t row0 = blockIdx.x * kRows;
   for (int i = threadIdx.x; i < kRows * args.rank; i += kThreads) {
@@ -66,9 +67,8 @@ void LogGateCuda(const LogGateArgs& args, cudaStream_t stream) {
   if (args.rows == 0) return;
   const dim3 grid((args.rows + kRows - 1) / kRows, (args.dim + kThreads - 1) / kThreads);
   DispatchDType(args.dtype, [&](auto zero) {
-    LogGateKernel<decltype(zero)><<<grid, kThreads, 0, stream>>>(args);
+    LaunchKernel({grid, kThreads}, stream, LogGateKernel<decltype(zero)>, args);
   });
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace sluice

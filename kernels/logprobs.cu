@@ -1,8 +1,8 @@
 #include "kernels/logprobs.h"
 
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 #include "kernels/ordered_key.cuh"
 #include "kernels/reduce.cuh"
 
@@ -27,6 +27,7 @@ __device__ unsigned long long BestBelow(const float* logits, int32_t vocab,
 // the thread whose token was taken looks for its next.
 __global__ __launch_bounds__(kThreads) void LogprobsKernel(
     const __grid_constant__ LogprobsArgs args) {
+  EnterStream();
   const int32_t row = blockIdx.x;
   const float* const logits = args.logits + int64_t{row} * args.vocab;
   unsigned long long own = BestBelow(logits, args.vocab, ~0ULL);
@@ -56,8 +57,7 @@ void LogprobsCuda(const LogprobsArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.rows >= 0 && args.vocab > 0);
   SLUICE_CHECK(args.top_n >= 0 && args.top_n <= kMaxTopLogprobs && args.top_n <= args.vocab);
   if (args.rows == 0) return;
-  LogprobsKernel<<<args.rows, kThreads, 0, stream>>>(args);
-  SLUICE_CUDA_CHECK(cudaGetLastError());
+  LaunchKernel({args.rows, kThreads}, stream, LogprobsKernel, args);
 }
 
 }  // namespace sluice

@@ -3,9 +3,9 @@
 #include <cmath>
 
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/gate_math.cuh"
+#include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/reduce.cuh"
 
@@ -78,6 +78,7 @@ __device__ void StoreGates(const MlstmGatesArgs& args, int64_t row, int32_t head
 template <typename T>
 __global__ __launch_bounds__(kDecodeThreads) void DecodeKernel(
     const __grid_constant__ MlstmGatesArgs args) {
+  EnterStream();
   const int64_t thread = int64_t{blockIdx.x} * kDecodeThreads + threadIdx.x;
   const int64_t row = thread / args.heads;
   if (row >= args.decode_rows) return;
@@ -127,6 +128,7 @@ __device__ Run RunBeforeLane(const Run& lane_run) {
 template <typename T>
 __global__ __launch_bounds__(kThreads) void SegmentKernel(
     const __grid_constant__ MlstmGatesArgs args) {
+  EnterStream();
   __shared__ Run tile_runs[2][kWarps];  // of even and of odd rounds
   const auto head = static_cast<int32_t>(blockIdx.x);
   const Segment segment = args.segments[blockIdx.y];
@@ -185,10 +187,11 @@ void MlstmGatesCuda(const MlstmGatesArgs& args, cudaStream_t stream) {
   const dim3 grid(args.heads, args.segment_count);
   DispatchDType(args.dtype, [&](auto zero) {
     using T = decltype(zero);
-    if (decode_blocks > 0) DecodeKernel<T><<<decode_blocks, kDecodeThreads, 0, stream>>>(args);
-    if (args.segment_count > 0) SegmentKernel<T><<<grid, kThreads, 0, stream>>>(args);
+    if (decode_blocks > 0) {
+      LaunchKernel({decode_blocks, kDecodeThreads}, stream, DecodeKernel<T>, args);
+    }
+    if (args.segment_count > 0) LaunchKernel({grid, kThreads}, stream, SegmentKernel<T>, args);
   });
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace sluice

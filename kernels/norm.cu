@@ -2,8 +2,8 @@
 
 #include "kernels/activation.cuh"
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/reduce.cuh"
 
@@ -41,6 +41,7 @@ __device__ Pack Gate(Activation act, const T* gate, int32_t d) {
 // Bound by memory: x, gate and y once. Neither center nor bias nor gate_first.
 template <typename T, int kTeam>
 __global__ __launch_bounds__(kThreads) void PlainNormKernel(const __grid_constant__ NormArgs args) {
+  EnterStream();
   const int64_t norm = int64_t{blockIdx.x} * (kThreads / kTeam) + threadIdx.x / kTeam;
   if (norm >= int64_t{args.rows} * args.groups) return;  // whole teams
   const int64_t row = norm / args.groups;
@@ -77,6 +78,7 @@ __global__ __launch_bounds__(kThreads) void PlainNormKernel(const __grid_constan
 // to center: a sum of squares about a mean found before does not cancel.
 template <typename T, int kTeam>
 __global__ __launch_bounds__(kThreads) void NormKernel(const __grid_constant__ NormArgs args) {
+  EnterStream();
   const int64_t norm = int64_t{blockIdx.x} * (kThreads / kTeam) + threadIdx.x / kTeam;
   if (norm >= int64_t{args.rows} * args.groups) return;  // whole teams
   const int64_t row = norm / args.groups;
@@ -130,9 +132,9 @@ void Launch(const NormArgs& args, cudaStream_t stream) {
   const int64_t teams = kThreads / kTeam;
   const auto blocks = static_cast<unsigned>((norms + teams - 1) / teams);
   if (args.center || args.bias != nullptr || args.gate_first) {
-    NormKernel<T, kTeam><<<blocks, kThreads, 0, stream>>>(args);
+    LaunchKernel({blocks, kThreads}, stream, NormKernel<T, kTeam>, args);
   } else {
-    PlainNormKernel<T, kTeam><<<blocks, kThreads, 0, stream>>>(args);
+    LaunchKernel({blocks, kThreads}, stream, PlainNormKernel<T, kTeam>, args);
   }
 }
 
@@ -158,7 +160,6 @@ void NormCuda(const NormArgs& args, cudaStream_t stream) {
       Launch<decltype(zero), kThreads>(args, stream);
     }
   });
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace sluice

@@ -1,8 +1,8 @@
 #include "kernels/normalizer.h"
 
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 
 namespace sluice {
@@ -14,6 +14,7 @@ constexpr int kThreads = 256;
 template <typename T>
 __global__ __launch_bounds__(kThreads) void PadValuesKernel(
     const __grid_constant__ PadValuesArgs args) {
+  EnterStream();
   const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int32_t packs = (args.dim + kNormalizerTile) / kPack;
   const int64_t head = thread / packs;  // counted over all rows
@@ -33,6 +34,7 @@ __global__ __launch_bounds__(kThreads) void PadValuesKernel(
 template <typename T>
 __global__ __launch_bounds__(kThreads) void NormalizeKernel(
     const __grid_constant__ NormalizeArgs args) {
+  EnterStream();
   const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int32_t packs = args.dim / kPack;
   const int64_t head = thread / packs;  // counted over all rows
@@ -63,9 +65,8 @@ void PadValuesCuda(const PadValuesArgs& args, cudaStream_t stream) {
   if (heads == 0) return;
   const unsigned blocks = BlocksOf(heads * ((args.dim + kNormalizerTile) / kPack));
   DispatchDType(args.dtype, [&](auto zero) {
-    PadValuesKernel<decltype(zero)><<<blocks, kThreads, 0, stream>>>(args);
+    LaunchKernel({blocks, kThreads}, stream, PadValuesKernel<decltype(zero)>, args);
   });
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 void NormalizeCuda(const NormalizeArgs& args, cudaStream_t stream) {
@@ -75,9 +76,8 @@ void NormalizeCuda(const NormalizeArgs& args, cudaStream_t stream) {
   if (heads == 0) return;
   const unsigned blocks = BlocksOf(heads * (args.dim / kPack));
   DispatchDType(args.dtype, [&](auto zero) {
-    NormalizeKernel<decltype(zero)><<<blocks, kThreads, 0, stream>>>(args);
+    LaunchKernel({blocks, kThreads}, stream, NormalizeKernel<decltype(zero)>, args);
   });
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace sluice

@@ -1,8 +1,8 @@
 #include "kernels/rotary.h"
 
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 
 namespace sluice {
@@ -31,6 +31,7 @@ __device__ float ReducedAngle(int32_t position, float frequency) {
 template <typename T>
 __global__ void RotaryKernel(const __grid_constant__ RotaryArgs args,
                              const __grid_constant__ RotaryFrequencies frequencies) {
+  EnterStream();
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int32_t half = args.dim / 2;
   const int32_t packs = half / kPack;
@@ -70,10 +71,9 @@ void RotateCuda(const RotaryArgs& args, cudaStream_t stream) {
   if (blocks == 0) return;
   const RotaryFrequencies& frequencies = FindRotaryFrequencies(args.base, args.dim);
   DispatchDType(args.dtype, [&](auto zero) {
-    RotaryKernel<decltype(zero)>
-        <<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(args, frequencies);
+    LaunchKernel({static_cast<unsigned>(blocks), kThreads}, stream, RotaryKernel<decltype(zero)>,
+                 args, frequencies);
   });
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace sluice

@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 #include "kernels/ordered_key.cuh"
 #include "kernels/philox.h"
 #include "kernels/reduce.cuh"
@@ -203,6 +203,7 @@ __device__ int32_t Draw(const float* z, int32_t vocab, const Floors& floors,
 // others are written to scratch and read from there: three times for top_k, four for top_p, once
 // for the draw.
 __global__ __launch_bounds__(kThreads) void SampleKernel(const __grid_constant__ SampleArgs args) {
+  EnterStream();
   __shared__ Shared shared;
   const int32_t row = blockIdx.x;
   const SampleParams params = args.params[row];
@@ -229,8 +230,7 @@ __global__ __launch_bounds__(kThreads) void SampleKernel(const __grid_constant__
 void SampleCuda(const SampleArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.rows >= 0 && args.vocab >= 8);
   if (args.rows == 0) return;
-  SampleKernel<<<args.rows, kThreads, 0, stream>>>(args);
-  SLUICE_CUDA_CHECK(cudaGetLastError());
+  LaunchKernel({args.rows, kThreads}, stream, SampleKernel, args);
 }
 
 }  // namespace sluice

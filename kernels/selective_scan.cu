@@ -3,8 +3,8 @@
 #include <cstdint>
 
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/selective_scan.cuh"
 
@@ -27,6 +27,7 @@ __device__ inline void LoadEight(const T* from, bool exists, float* to) {
 template <typename T>
 __global__ __launch_bounds__(kThreads, 5) void ScanRowsKernel(
     const __grid_constant__ SelectiveScanArgs args) {
+  EnterStream();
   const int32_t channel = blockIdx.x * kThreads + threadIdx.x;
   if (channel >= args.channels) return;
   const int64_t row = blockIdx.y;
@@ -75,9 +76,8 @@ __global__ __launch_bounds__(kThreads, 5) void ScanRowsKernel(
 void ScanRows(const SelectiveScanArgs& args, cudaStream_t stream) {
   const dim3 grid((args.channels + kThreads - 1) / kThreads, args.decode_rows);
   DispatchDType(args.dtype, [&](auto zero) {
-    ScanRowsKernel<decltype(zero)><<<grid, kThreads, 0, stream>>>(args);
+    LaunchKernel({grid, kThreads}, stream, ScanRowsKernel<decltype(zero)>, args);
   });
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 void CheckSelectiveScan(const SelectiveScanArgs& args) {

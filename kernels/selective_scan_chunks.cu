@@ -14,8 +14,8 @@
 #include <cstdint>
 
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/reduce.cuh"
 #include "kernels/selective_scan.cuh"
@@ -282,6 +282,7 @@ struct ChunkWalk {
 template <bool kOutput, typename T>
 __global__ __launch_bounds__(kMaxGroups* kWarp) void WalkChunksKernel(
     const __grid_constant__ SelectiveScanArgs args, const ScanBuffers buffers) {
+  EnterStream();
   __shared__ __align__(16) ScanShared shared;
   const ChunkThread thread = ChunkThread::Open(args);
   const ChunkSpan chunk = args.chunks[thread.chunk];
@@ -311,6 +312,7 @@ __global__ __launch_bounds__(kMaxGroups* kWarp) void WalkChunksKernel(
 // its segment's chunks, kCombineAhead of them in flight. Bound by the buffers' traffic.
 __global__ __launch_bounds__(kCombineThreads) void CombineKernel(
     const __grid_constant__ SelectiveScanArgs args, const ScanBuffers buffers) {
+  EnterStream();
   const int64_t size = int64_t{args.state_size} * args.channels;
   const int64_t number = int64_t{blockIdx.x} * kCombineThreads + threadIdx.x;
   if (number >= size) return;
@@ -348,17 +350,16 @@ void WalkChunks(const SelectiveScanArgs& args, const ScanBuffers& buffers, cudaS
   const int64_t blocks = int64_t{ChannelBlocks(args.channels, sets)} * args.chunk_count;
   SLUICE_CHECK(blocks <= INT32_MAX);
   DispatchDType(args.dtype, [&](auto zero) {
-    WalkChunksKernel<kOutput, decltype(zero)>
-        <<<static_cast<unsigned>(blocks), sets * groups * kWarp, 0, stream>>>(args, buffers);
+    LaunchKernel({static_cast<unsigned>(blocks), sets * groups * kWarp}, stream,
+                 WalkChunksKernel<kOutput, decltype(zero)>, args, buffers);
   });
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 void Combine(const SelectiveScanArgs& args, const ScanBuffers& buffers, cudaStream_t stream) {
   const int64_t size = int64_t{args.state_size} * args.channels;
   const auto blocks = static_cast<uint32_t>((size + kCombineThreads - 1) / kCombineThreads);
-  CombineKernel<<<dim3(blocks, args.segment_count), kCombineThreads, 0, stream>>>(args, buffers);
-  SLUICE_CUDA_CHECK(cudaGetLastError());
+  LaunchKernel({dim3(blocks, args.segment_count), kCombineThreads}, stream, CombineKernel, args,
+               buffers);
 }
 
 }  // namespace

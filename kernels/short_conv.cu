@@ -2,8 +2,8 @@
 
 #include "kernels/activation.cuh"
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/segment.cuh"
 
@@ -49,6 +49,7 @@ __device__ void UpdateWindow(const Inputs<T>& inputs, int32_t length) {
 template <typename T, Activation kAct>
 __global__ __launch_bounds__(kThreads) void ShortConvKernel(
     const __grid_constant__ ShortConvArgs args, int32_t slices) {
+  EnterStream();
   const int32_t channel = 2 * (blockIdx.y * kThreads + threadIdx.x);
   if (channel >= args.channels) return;
   const SequenceSlice slice = SliceOfBlock(args, blockIdx.x, slices);
@@ -113,14 +114,13 @@ void ShortConvCuda(const ShortConvArgs& args, cudaStream_t stream) {
   const dim3 grid(blocks.count, (args.channels / 2 + kThreads - 1) / kThreads);
   DispatchDType(args.dtype, [&](auto zero) {
     if (args.act == Activation::kSilu) {
-      ShortConvKernel<decltype(zero), Activation::kSilu>
-          <<<grid, kThreads, 0, stream>>>(args, blocks.slices);
+      LaunchKernel({grid, kThreads}, stream, ShortConvKernel<decltype(zero), Activation::kSilu>,
+                   args, blocks.slices);
     } else {
-      ShortConvKernel<decltype(zero), Activation::kNone>
-          <<<grid, kThreads, 0, stream>>>(args, blocks.slices);
+      LaunchKernel({grid, kThreads}, stream, ShortConvKernel<decltype(zero), Activation::kNone>,
+                   args, blocks.slices);
     }
   });
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace sluice

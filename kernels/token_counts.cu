@@ -1,8 +1,8 @@
 #include "kernels/token_counts.h"
 
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 
 namespace sluice {
 namespace {
@@ -11,6 +11,7 @@ constexpr int kThreads = 256;
 
 // Grid: rows / kThreads; a thread owns one row. The same token may stand in many rows.
 __global__ void MarkPromptKernel(const __grid_constant__ MarkPromptArgs args) {
+  EnterStream();
   const int32_t row = blockIdx.x * kThreads + threadIdx.x;
   if (row >= args.rows || args.slots[row] < 0) return;
   atomicOr(args.counts + int64_t{args.slots[row]} * args.vocab + args.tokens[row], kInPrompt);
@@ -21,15 +22,7 @@ __global__ void MarkPromptKernel(const __grid_constant__ MarkPromptArgs args) {
 void MarkPromptCuda(const MarkPromptArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.rows >= 0);
   if (args.rows == 0) return;
-  MarkPromptKernel<<<(args.rows + kThreads - 1) / kThreads, kThreads, 0, stream>>>(args);
-  SLUICE_CUDA_CHECK(cudaGetLastError());
-}
-
-cudaError_t CudaKernelImageError() {
-  cudaFuncAttributes attributes;
-  const cudaError_t error = cudaFuncGetAttributes(&attributes, MarkPromptKernel);
-  (void)cudaGetLastError();  // A failed look-up would otherwise be reported by the next launch.
-  return error;
+  LaunchKernel({(args.rows + kThreads - 1) / kThreads, kThreads}, stream, MarkPromptKernel, args);
 }
 
 }  // namespace sluice

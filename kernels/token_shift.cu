@@ -1,8 +1,8 @@
 #include "kernels/token_shift.h"
 
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/segment.cuh"
 
@@ -58,6 +58,7 @@ __device__ Results<T> ResultsAt(const TokenShiftArgs& args, int32_t row, int32_t
 template <typename T>
 __global__ __launch_bounds__(kThreads) void TokenShiftKernel(
     const __grid_constant__ TokenShiftArgs args, int32_t slices) {
+  EnterStream();
   const int32_t channel = (blockIdx.y * kThreads + threadIdx.x) * kPack;
   if (channel >= args.dim) return;
   const SequenceSlice slice = SliceOfBlock(args, blockIdx.x, slices);
@@ -92,9 +93,8 @@ void TokenShiftCuda(const TokenShiftArgs& args, cudaStream_t stream) {
   const SequenceBlocks blocks = BlocksOfSequences(args, kTileRows, kMaxSlices);
   const dim3 grid(blocks.count, (args.dim / kPack + kThreads - 1) / kThreads);
   DispatchDType(args.dtype, [&](auto zero) {
-    TokenShiftKernel<decltype(zero)><<<grid, kThreads, 0, stream>>>(args, blocks.slices);
+    LaunchKernel({grid, kThreads}, stream, TokenShiftKernel<decltype(zero)>, args, blocks.slices);
   });
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace sluice

@@ -1,0 +1,69 @@
+// How kernels are launched. On compute capability 9.0 and up a kernel may start before
+// the one queued before it has ended (programmatic dependent launch): its blocks take their places,
+// and may fetch what no kernel writes, while the other one still works.
+//
+// So every kernel launched here calls AwaitEarlierKernels in all its threads before any of them
+// returns or touches memory that another kernel reads or writes. Since each kernel of a stream
+// waits for the one before it, whoever has waited finds all of them done.
+//
+// Weights alone may be read before the wait: they are written by copies from the host, behind which
+// a stream starts nothing early, and by no kernel. Who writes such memory by a kernel must queue a
+// copy or a Zero, or synchronise, before a kernel that takes it for weights.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+
+#include "kernels/cuda_check.h"
+
+namespace sluice {
+
+// Lets the next kernel's blocks start as soon as all of this one's have, if there is room. They
+// wait for the end of this kernel nevertheless, so the first line of a kernel is the place for it.
+__device__ inline void AllowNextKernel() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// Returns when every kernel queued before has ended and what it wrote can be read.
+__device__ inline void AwaitEarlierKernels() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// Both: the first line of every kernel that fetches nothing ahead.
+__device__ inline void EnterStream() {
+  AllowNextKernel();
+  AwaitEarlierKernels();
+}
+
+struct LaunchShape {
+  dim3 blocks;
+  dim3 threads;             // of a block
+  size_t shared_bytes = 0;  // of a block, beyond what the kernel declares
+};
+
+// Whether kernels may start early on this process's GPU: it can, and runs code that waits.
+bool KernelsStartEarly();
+
+// Queues the kernel; a launch that fails ends the process.
+template <typename... Params, typename... Args>
+void LaunchKernel(const LaunchShape& shape, cudaStream_t stream, void (*kernel)(Params...),
+                  const Args&... args) {
+  cudaLaunchAttribute early = {};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = shape.blocks;
+  config.blockDim = shape.threads;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = stream;
+  config.attrs = &early;
+  config.numAttrs = KernelsStartEarly() ? 1 : 0;
+  SLUICE_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, args...));
+}
+
+}  // namespace sluice
