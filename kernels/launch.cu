@@ -21,14 +21,28 @@ cudaError_t CudaKernelImageError() {
   return ProbeAttributes(&attributes);
 }
 
+// Both are asked for once: the GPUs of a machine are of one kind.
+
 bool KernelsStartEarly() {
-  // Asked for once: the GPUs of a machine are of one kind. Code of an older architecture holds no
-  // waits, also where the driver translates it for a newer GPU.
+  // Code of an older architecture holds no waits, also where the driver translates it for a newer
+  // GPU.
   static const bool answer = [] {
     cudaFuncAttributes attributes;
     return ProbeAttributes(&attributes) == cudaSuccess && attributes.ptxVersion >= 90;
   }();
   return answer;
+}
+
+int32_t MultiprocessorCount() {
+  static const int32_t count = [] {
+    int device = 0;
+    int multiprocessors = 0;
+    SLUICE_CUDA_CHECK(cudaGetDevice(&device));
+    SLUICE_CUDA_CHECK(
+        cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
+    return multiprocessors;
+  }();
+  return count;
 }
 
 }  // namespace sluice

@@ -14,6 +14,7 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <cstdint>
 
 #include "kernels/cuda_check.h"
 
@@ -40,6 +41,8 @@ __device__ inline void EnterStream() {
   AwaitEarlierKernels();
 }
 
+constexpr size_t kPlainSharedBytes = 48 << 10;  // More has to be asked for.
+
 struct LaunchShape {
   dim3 blocks;
   dim3 threads;             // of a block
@@ -48,6 +51,9 @@ struct LaunchShape {
 
 // Whether kernels may start early on this process's GPU: it can, and runs code that waits.
 bool KernelsStartEarly();
+
+// Of this process's GPU.
+int32_t MultiprocessorCount();
 
 // Queues the kernel; a launch that fails ends the process.
 template <typename... Params, typename... Args>
@@ -63,6 +69,10 @@ void LaunchKernel(const LaunchShape& shape, cudaStream_t stream, void (*kernel)(
   config.stream = stream;
   config.attrs = &early;
   config.numAttrs = KernelsStartEarly() ? 1 : 0;
+  if (shape.shared_bytes > kPlainSharedBytes) {
+    SLUICE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                           static_cast<int>(shape.shared_bytes)));
+  }
   SLUICE_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, args...));
 }
 

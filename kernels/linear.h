@@ -11,6 +11,9 @@
 // a CPU that was asked for the contrary (CreateCpuDevice); it never depends on the other rows'
 // values.
 //
+// On the GPU the weight may be read while ops queued before are still running, so no op may write
+// it. A copy from the host, Copy and Zero may: what follows them waits.
+//
 // Oracle: tests/kernels/linear_ref.h.
 #pragma once
 

@@ -32,11 +32,11 @@ void SetPreference(cublasLtMatmulPreference_t preference,
       cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)));
 }
 
-// Whether our own kernel is the faster one, by what was measured on an H200 at 1, 4 and 8 rows: a
-// call of the library takes 9 us or more. Of one row and large weights each is the faster at times.
+// Whether our own kernel is the faster one. Of float32 it has no tensor cores, and is so for one
+// row and for a few of a small product.
 bool SuitsFewRows(const LinearArgs& args) {
-  if (args.rows == 1) return true;
   if (args.rows > kLinearFewRows) return false;
+  if (args.rows == 1 || args.x_dtype == DType::kBFloat16) return true;
   const int64_t additions = int64_t{args.batch} * args.rows * args.in_dim * args.out_dim;
   return additions <= kFewAdditions;
 }

@@ -174,6 +174,7 @@ constexpr Shape kShapes[] = {
     {.batch = 3, .rows = 2, .in_dim = 128, .out_dim = 64, .interleaved = true},
     {.batch = 3, .rows = 8, .in_dim = 72, .out_dim = 48, .interleaved = true},
     {.batch = 2, .rows = 3, .in_dim = 2048, .out_dim = 1024, .interleaved = true},
+    {.batch = 200, .rows = 12, .in_dim = 136, .out_dim = 88, .interleaved = false},
     {.batch = 7, .rows = 16, .in_dim = 264, .out_dim = 40, .interleaved = true},
     {.batch = 2, .rows = 1, .in_dim = 1032, .out_dim = 520, .interleaved = false, .shared_x = true},
     {.batch = 4, .rows = 65, .in_dim = 64, .out_dim = 88, .interleaved = true, .shared_x = true},

@@ -124,14 +124,36 @@ TEST_P(LinearTest, AgreesWithTheOracle) {
     int32_t out_dim;
     int64_t padding;
     bool accumulate;
-  } kShapes[] = {{1, 8, 8, 0, false},       {2, 16, 24, 8, true},     {1, 384, 1024, 0, false},
-                 {1, 1032, 520, 0, true},   {3, 2048, 264, 0, false}, {7, 384, 48, 24, false},
-                 {16, 128, 384, 0, true},   {63, 40, 72, 0, false},   {64, 384, 384, 8, true},
-                 {65, 1032, 136, 0, true},  {200, 96, 88, 16, false}, {1000, 24, 40, 0, false},
-                 {4, 1032, 264, 8, false},  {5, 24, 40, 0, true},     {6, 2312, 72, 0, false},
-                 {7, 8, 1000, 8, true},     {8, 5632, 88, 0, true},   {9, 384, 48, 0, false},
-                 {4, 64, 301, 0, false},    {3, 64, 301, 0, false},   {130, 64, 9, 0, false},
-                 {1, 1032, 1001, 0, false}, {8, 4096, 520, 0, true}};
+  } kShapes[] = {{1, 8, 8, 0, false},
+                 {2, 16, 24, 8, true},
+                 {1, 384, 1024, 0, false},
+                 {1, 1032, 520, 0, true},
+                 {3, 2048, 264, 0, false},
+                 {7, 384, 48, 24, false},
+                 {16, 128, 384, 0, true},
+                 {63, 40, 72, 0, false},
+                 {64, 384, 384, 8, true},
+                 {65, 1032, 136, 0, true},
+                 {200, 96, 88, 16, false},
+                 {1000, 24, 40, 0, false},
+                 {4, 1032, 264, 8, false},
+                 {5, 24, 40, 0, true},
+                 {6, 2312, 72, 0, false},
+                 {7, 8, 1000, 8, true},
+                 {8, 5632, 88, 0, true},
+                 {9, 384, 48, 0, false},
+                 {4, 64, 301, 0, false},
+                 {3, 64, 301, 0, false},
+                 {130, 64, 9, 0, false},
+                 {1, 1032, 1001, 0, false},
+                 {8, 4096, 520, 0, true},
+                 // More outputs than the GPU's multiprocessors sum at once, and ends of K.
+                 {3, 1000, 4328, 8, true},
+                 {11, 40, 34000, 0, false},
+                 {16, 584, 2504, 0, true},
+                 {13, 5632, 2048, 0, true},
+                 {10, 64, 301, 0, false},
+                 {17, 1032, 264, 8, true}};
   uint64_t seed = 500;
   for (const auto& shape : kShapes) {
     for (const Types& types : TypesUnderTest()) {
@@ -215,7 +237,7 @@ TEST(LinearThreads, GiveTheSameBits) {
 // What linear_cpu.h and linear_cuda.h promise of few rows: a batch of decode rows may grow and
 // shrink.
 TEST_P(LinearTest, AFewRowsDoNotDependOnHowManyThereAre) {
-  const int32_t few = is_cuda() ? 8 : LinearCpu::kFewRows;
+  const int32_t few = is_cuda() ? 16 : LinearCpu::kFewRows;
   for (const Types& types : TypesUnderTest()) {
     for (const int32_t in_dim : {8, 24, 384, 1000, 2312}) {
       const Problem p = Make(types, few, in_dim, 72, 595);
