@@ -61,6 +61,11 @@ void ShortConvCuda(const ShortConvArgs& args, cudaStream_t stream);
 void TokenShiftCuda(const TokenShiftArgs& args, cudaStream_t stream);
 void GatedUnitCuda(const GatedUnitArgs& args, cudaStream_t stream);
 
+class Device;
+
+// The stream on which a CUDA device queues its ops.
+cudaStream_t CudaStreamOf(const Device& device);
+
 // Whether this build holds machine code for the current GPU: cudaSuccess if so.
 cudaError_t CudaKernelImageError();
 

@@ -35,6 +35,7 @@ class CudaDevice final : public Device {
     SLUICE_CUDA_CHECK(cudaStreamDestroy(stream_));
   }
 
+  cudaStream_t stream() const { return stream_; }
   DeviceKind kind() const override { return DeviceKind::kCuda; }
   std::string Description() const override { return description_; }
   int64_t FreeBytes() const override {
@@ -170,6 +171,11 @@ std::unique_ptr<Device> OpenDevice(const CudaOptions& options, const cudaDeviceP
 }
 
 }  // namespace
+
+cudaStream_t CudaStreamOf(const Device& device) {
+  SLUICE_CHECK(device.kind() == DeviceKind::kCuda);
+  return static_cast<const CudaDevice&>(device).stream();
+}
 
 std::unique_ptr<Device> CreateCudaDevice(const CudaOptions& options, std::string* error) {
   cudaDeviceProp properties;

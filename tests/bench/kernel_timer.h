@@ -77,8 +77,8 @@ class KernelTimer {
   Device& device() { return *device_; }
   bool Wants(const std::string& op) const { return op.find(only_) != std::string::npos; }
 
-  // Prints a row: the median over batches of calls of the time a call. `call` gets a running number
-  // to rotate by.
+  // Prints a row: the median over batches of calls of the time a call, on CUDA of a graph of them.
+  // `call` gets a running number to rotate by.
   void Time(const TimedCase& timed, const std::function<void(int64_t)>& call);
 
  private:

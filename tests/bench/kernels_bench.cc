@@ -4,7 +4,7 @@
 //
 // Every call takes the next of several copies of its operands, so that nothing is found in a cache
 // that a model's other layers would have flushed. A time is the median over batches of calls that
-// are queued together.
+// are queued together, on a GPU as one graph, so that it is no time of the host's.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
