@@ -14,6 +14,14 @@ cudaError_t ProbeAttributes(cudaFuncAttributes* attributes) {
   return error;
 }
 
+int32_t AskDevice(cudaDeviceAttr attribute) {
+  int device = 0;
+  int value = 0;
+  SLUICE_CUDA_CHECK(cudaGetDevice(&device));
+  SLUICE_CUDA_CHECK(cudaDeviceGetAttribute(&value, attribute, device));
+  return value;
+}
+
 }  // namespace
 
 cudaError_t CudaKernelImageError() {
@@ -21,7 +29,7 @@ cudaError_t CudaKernelImageError() {
   return ProbeAttributes(&attributes);
 }
 
-// Both are asked for once: the GPUs of a machine are of one kind.
+// All are asked for once: the GPUs of a machine are of one kind.
 
 bool KernelsStartEarly() {
   // Code of an older architecture holds no waits, also where the driver translates it for a newer
@@ -33,16 +41,17 @@ bool KernelsStartEarly() {
   return answer;
 }
 
+// The code that waits is the code that knows clusters.
+int32_t LargestCluster() { return KernelsStartEarly() ? 8 : 1; }
+
 int32_t MultiprocessorCount() {
-  static const int32_t count = [] {
-    int device = 0;
-    int multiprocessors = 0;
-    SLUICE_CUDA_CHECK(cudaGetDevice(&device));
-    SLUICE_CUDA_CHECK(
-        cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
-    return multiprocessors;
-  }();
+  static const int32_t count = AskDevice(cudaDevAttrMultiProcessorCount);
   return count;
+}
+
+size_t LargestSharedBytes() {
+  static const size_t bytes = AskDevice(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  return bytes;
 }
 
 }  // namespace sluice

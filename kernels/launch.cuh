@@ -41,34 +41,51 @@ __device__ inline void EnterStream() {
   AwaitEarlierKernels();
 }
 
-constexpr size_t kPlainSharedBytes = 48 << 10;  // More has to be asked for.
+// More has to be asked for: 48 KB, less what a kernel may declare beside it.
+constexpr size_t kPlainSharedBytes = 40 << 10;
 
 struct LaunchShape {
   dim3 blocks;
   dim3 threads;             // of a block
   size_t shared_bytes = 0;  // of a block, beyond what the kernel declares
+  uint32_t cluster = 1;     // neighbours along x that run together; at most LargestCluster
 };
 
 // Whether kernels may start early on this process's GPU: it can, and runs code that waits.
 bool KernelsStartEarly();
 
+// Blocks that may form a cluster on this process's GPU: 8, or 1 where there are no clusters.
+int32_t LargestCluster();
+
 // Of this process's GPU.
 int32_t MultiprocessorCount();
+
+// That a block may have on this process's GPU.
+size_t LargestSharedBytes();
 
 // Queues the kernel; a launch that fails ends the process.
 template <typename... Params, typename... Args>
 void LaunchKernel(const LaunchShape& shape, cudaStream_t stream, void (*kernel)(Params...),
                   const Args&... args) {
-  cudaLaunchAttribute early = {};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2] = {};
+  unsigned attribute_count = 0;
+  if (KernelsStartEarly()) {
+    cudaLaunchAttribute& early = attributes[attribute_count++];
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (shape.cluster > 1) {
+    cudaLaunchAttribute& cluster = attributes[attribute_count++];
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {shape.cluster, 1, 1};
+  }
   cudaLaunchConfig_t config = {};
   config.gridDim = shape.blocks;
   config.blockDim = shape.threads;
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = stream;
-  config.attrs = &early;
-  config.numAttrs = KernelsStartEarly() ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = attribute_count;
   if (shape.shared_bytes > kPlainSharedBytes) {
     SLUICE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                            static_cast<int>(shape.shared_bytes)));

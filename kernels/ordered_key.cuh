@@ -11,6 +11,9 @@ __device__ inline uint32_t OrderedKey(float x) {
   const uint32_t bits = __float_as_uint(x + 0.0F);
   return (bits >> 31) != 0 ? ~bits : bits | 0x80000000U;
 }
+__device__ inline float FromOrderedKey(uint32_t key) {
+  return __uint_as_float((key >> 31) != 0 ? key & 0x7FFFFFFFU : ~key);
+}
 
 // Greater than zero.
 __device__ inline unsigned long long CandidateKey(float x, int32_t token) {
@@ -20,8 +23,7 @@ __device__ inline int32_t TokenOf(unsigned long long candidate) {
   return static_cast<int32_t>(~static_cast<uint32_t>(candidate));
 }
 __device__ inline float ValueOf(unsigned long long candidate) {
-  const auto key = static_cast<uint32_t>(candidate >> 32);
-  return __uint_as_float((key >> 31) != 0 ? key & 0x7FFFFFFFU : ~key);
+  return FromOrderedKey(static_cast<uint32_t>(candidate >> 32));
 }
 
 }  // namespace sluice

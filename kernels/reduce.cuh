@@ -1,5 +1,5 @@
-// Sums, maxima and running sums over a warp and over a block, in an order that is fixed by the
-// thread numbers alone, so that they give the same bits every time.
+// Sums and maxima over a warp and over a block, in an order that is fixed by the thread numbers
+// alone, so that they give the same bits every time.
 #pragma once
 
 #include <cstdint>
@@ -48,29 +48,15 @@ __device__ inline T BlockReduce(T value, Combine combine) {
   return result;
 }
 
-// Sum of the values of this thread and of all before it; `*total` gets that of the block.
-template <int kThreads>
-__device__ inline uint64_t BlockRunningSum(uint64_t value, uint64_t* total) {
-  __shared__ unsigned long long partial[kThreads / kWarp];
+// Sum of the values of this lane and of all before it.
+__device__ inline unsigned long long WarpRunningSum(unsigned long long value) {
   const int lane = threadIdx.x % kWarp;
-  unsigned long long sum = value;
 #pragma unroll
   for (int offset = 1; offset < kWarp; offset *= 2) {
-    const unsigned long long before = __shfl_up_sync(kAllLanes, sum, offset);
-    if (lane >= offset) sum += before;
+    const unsigned long long before = __shfl_up_sync(kAllLanes, value, offset);
+    if (lane >= offset) value += before;
   }
-  if (lane == kWarp - 1) partial[threadIdx.x / kWarp] = sum;
-  __syncthreads();
-  uint64_t all = 0;
-  uint64_t earlier = 0;
-#pragma unroll
-  for (int warp = 0; warp < kThreads / kWarp; ++warp) {
-    if (warp == threadIdx.x / kWarp) earlier = all;
-    all += partial[warp];
-  }
-  __syncthreads();
-  *total = all;
-  return earlier + sum;
+  return value;
 }
 
 }  // namespace sluice

@@ -1,9 +1,6 @@
-// A kept set is never written down: each of top_k, min_p and top_p keeps what reaches a floor. The
-// floors are found digit by digit over keys that order as the numbers do, with integer sums, so
-// that no result depends on the order in which threads come.
+// A kept set is never written down: each of top_k, min_p and top_p keeps what reaches a floor,
+// found by integer sums, so that no result depends on the order in which threads come.
 #include "kernels/sample.h"
-
-#include <algorithm>
 
 #include "kernels/check.h"
 #include "kernels/cuda_ops.h"
@@ -11,119 +8,65 @@
 #include "kernels/ordered_key.cuh"
 #include "kernels/philox.h"
 #include "kernels/reduce.cuh"
+#include "kernels/row_cluster.cuh"
 #include "kernels/token_counts.h"
+#include "kernels/weighted_floor.cuh"
 
 namespace sluice {
 namespace {
 
-constexpr int kThreads = 1024;
-constexpr int kDigitBits = 11;          // of a key: 11, 11 and the last 10
-constexpr int kBins = 1 << kDigitBits;  // two a thread
-constexpr float kLargest = 1e38F;       // a temperature next to nothing must not make an infinity
+constexpr float kLargest = 1e38F;         // a temperature next to nothing must not make an infinity
+constexpr float kLargestGumbel = 16.64F;  // of the largest number below 1
+constexpr float kGumbelSlack = 1e-4F;     // many times the error of a bound on one
 
-// 64-bit sums in halves: shared memory adds 32 bits at once.
-struct Histogram {
-  uint32_t low[kBins];
-  uint32_t high[kBins];
+struct alignas(16) Shared {
+  FloorSearch search;
+  SampleParams params;
+  unsigned long long largest[kMaxCluster];
+  unsigned long long winner[kMaxCluster];
 };
 
-struct Shared {
-  Histogram histogram;
-  uint32_t digit;
-  uint64_t target;
-};
-
-// Token v is kept if the key of z[v] is at least z_floor, and exp(z[v] - max) at least e_floor.
+// A token is kept if its z is at least z_floor, and exp(z - max) at least e_floor.
 struct Floors {
   float max;
-  uint32_t z_floor;
+  float z_floor;
   float e_floor;
 
-  __device__ bool Keeps(float z, float e) const { return OrderedKey(z) >= z_floor && e >= e_floor; }
+  __device__ bool Keeps(float z) const {
+    return z >= z_floor && (e_floor <= 0.0F || expf(z - max) >= e_floor);
+  }
 };
 
-__device__ void Add(Histogram& histogram, uint32_t bin, uint64_t weight) {
-  const auto low = static_cast<uint32_t>(weight);
-  auto high = static_cast<uint32_t>(weight >> 32);
-  const uint32_t before = atomicAdd(&histogram.low[bin], low);
-  if (before + low < before) ++high;  // carried
-  if (high != 0) atomicAdd(&histogram.high[bin], high);
+template <bool kResident>
+__device__ float TopKFloor(const RowPart& part, FloorSearch& search, const float* z,
+                           int32_t top_k) {
+  const WeightedFloor floor = FindFloor<CountWeights>(
+      part, search, 0,
+      [&](const auto& add) {
+        VisitPart<kResident>(z, part.count, [&](float x, int32_t) { add(OrderedKey(x)); });
+      },
+      [&](uint64_t) { return static_cast<uint64_t>(top_k); });
+  return FromOrderedKey(floor.key);
 }
 
-__device__ uint64_t WeightOf(const Histogram& histogram, uint32_t bin) {
-  return uint64_t{histogram.high[bin]} << 32 | histogram.low[bin];
-}
-
-// Finds the largest bin whose own weight and that of all larger bins reach the target, and lowers
-// the target by that of the larger ones.
-__device__ void FindDigit(Shared& shared, uint64_t target) {
-  const uint32_t bin = kBins - 1 - 2 * threadIdx.x;  // and the one below it
-  const uint64_t first = WeightOf(shared.histogram, bin);
-  const uint64_t both = first + WeightOf(shared.histogram, bin - 1);
-  uint64_t total;
-  const uint64_t above = BlockRunningSum<kThreads>(both, &total) - both;
-  if (above < target && target <= above + both) {  // of one thread
-    const bool is_first = target <= above + first;
-    shared.digit = is_first ? bin : bin - 1;
-    shared.target = target - above - (is_first ? 0 : first);
-  }
-  __syncthreads();
-}
-
-// The largest key whose own weight and that of all larger keys reach `target`, which is at least 1
-// and at most the weight of all. `visit(v, add)` calls add(key, weight) if token v counts.
-template <typename Visit>
-__device__ uint32_t WeightedFloor(Shared& shared, int32_t vocab, uint64_t target,
-                                  const Visit& visit) {
-  uint32_t found = 0;
-  uint32_t found_mask = 0;
-  for (int shift = 32 - kDigitBits; shift >= 0; shift -= shift > 10 ? kDigitBits : 10) {
-    const uint32_t digit_mask = shift == 0 ? 0x3FF : 0x7FF;
-    __syncthreads();
-    for (int bin = threadIdx.x; bin < kBins; bin += kThreads) {
-      shared.histogram.low[bin] = 0;
-      shared.histogram.high[bin] = 0;
-    }
-    __syncthreads();
-    for (int32_t v = threadIdx.x; v < vocab; v += kThreads) {
-      visit(v, [&](uint32_t key, uint64_t weight) {
-        if ((key & found_mask) != found) return;
-        Add(shared.histogram, (key >> shift) & digit_mask, weight);
+template <bool kResident>
+__device__ float TopPFloor(const RowPart& part, FloorSearch& search, const float* z,
+                           const Floors& floors, float top_p) {
+  const WeightedFloor floor = FindFloor<MassWeights>(
+      part, search, 1,
+      [&](const auto& add) {
+        VisitPart<kResident>(z, part.count, [&](float x, int32_t) {
+          if (x < floors.z_floor) return;
+          const float e = expf(x - floors.max);
+          // Numbers >= 0 order as their bits do. What is below 2^-40 weighs nothing.
+          if (e >= floors.e_floor && e >= 0x1p-40F) add(__float_as_uint(e));
+        });
+      },
+      [&](uint64_t total) {
+        const double mass = ceil(static_cast<double>(top_p) * static_cast<double>(total));
+        return max(uint64_t{1}, min(static_cast<uint64_t>(mass), total));
       });
-    }
-    __syncthreads();
-    FindDigit(shared, target);
-    found |= shared.digit << shift;
-    found_mask |= digit_mask << shift;
-    target = shared.target;
-  }
-  return found;
-}
-
-// Relative to the largest probability, in units of 2^-40.
-__device__ uint64_t FixedPoint(float e) { return static_cast<uint64_t>(e * 0x1p40F); }
-
-__device__ uint32_t TopKFloor(Shared& shared, const float* z, int32_t vocab, int32_t top_k) {
-  return WeightedFloor(shared, vocab, top_k,
-                       [&](int32_t v, const auto& add) { add(OrderedKey(z[v]), 1); });
-}
-
-__device__ float TopPFloor(Shared& shared, const float* z, int32_t vocab, const Floors& floors,
-                           float top_p) {
-  uint64_t own = 0;
-  for (int32_t v = threadIdx.x; v < vocab; v += kThreads) {
-    const float e = expf(z[v] - floors.max);
-    if (floors.Keeps(z[v], e)) own += FixedPoint(e);
-  }
-  const uint64_t total = BlockReduce<kThreads>(static_cast<unsigned long long>(own), Plus());
-  const auto mass =
-      static_cast<uint64_t>(ceil(static_cast<double>(top_p) * static_cast<double>(total)));
-  const uint64_t target = max(uint64_t{1}, min(mass, total));
-  return __uint_as_float(WeightedFloor(shared, vocab, target, [&](int32_t v, const auto& add) {
-    const float e = expf(z[v] - floors.max);
-    // Numbers >= 0 order as their bits do. No weight, no matter.
-    if (floors.Keeps(z[v], e) && FixedPoint(e) > 0) add(__float_as_uint(e), FixedPoint(e));
-  }));
+  return __uint_as_float(floor.key);
 }
 
 __device__ bool ReadsCounts(const SampleParams& params) {
@@ -139,90 +82,163 @@ __device__ float Penalized(float logit, uint32_t count, const SampleParams& para
   return generated > 0 ? logit - params.presence_penalty : logit;
 }
 
-// The row's logits with its bias: the given ones, or a changed copy in scratch.
-__device__ const float* AddBias(const SampleArgs& args, const SampleParams& params,
-                                const float* logits, float* scratch) {
-  if (params.bias_count == 0) return logits;
-  for (int32_t v = threadIdx.x; v < args.vocab; v += kThreads) scratch[v] = logits[v];
-  __syncthreads();
-  for (int32_t i = threadIdx.x; i < params.bias_count; i += kThreads) {
+__device__ void AddBias(const SampleArgs& args, const SampleParams& params, const RowPart& part,
+                        float* z) {
+  for (int32_t i = threadIdx.x; i < params.bias_count; i += kRowThreads) {
     const TokenBias entry = args.bias[params.bias_begin + i];
-    scratch[entry.token] += entry.bias;
+    const int32_t at = entry.token - part.begin;
+    if (at >= 0 && at < part.count) z[at] += entry.bias;
   }
-  __syncthreads();
-  return scratch;
 }
 
-// Applies penalties and temperature; writes what is drawn from to scratch unless the row is greedy.
-// The largest number and its token, as one key.
-__device__ uint64_t Adjust(const SampleArgs& args, const SampleParams& params, const float* logits,
-                           float* scratch) {
-  const uint32_t* const counts =
-      ReadsCounts(params) ? args.counts + int64_t{params.slot} * args.vocab : nullptr;
-  unsigned long long best = 0;
-  for (int32_t v = threadIdx.x; v < args.vocab; v += kThreads) {
-    float z = logits[v];
-    if (counts != nullptr) z = Penalized(z, counts[v], params);
-    if (params.temperature != 0.0F) {
-      z = fminf(fmaxf(z / params.temperature, -kLargest), kLargest);
-      scratch[v] = z;
-    }
-    best = Larger()(best, CandidateKey(z, v));
+// The larger number and the lower token of a tie. What is no number is never the largest.
+struct Best {
+  float value;
+  int32_t token;
+
+  __device__ void Offer(float candidate, int32_t of_token) {  // in the tokens' order
+    if (!(candidate > value)) return;
+    value = candidate;
+    token = of_token;
   }
-  return BlockReduce<kThreads>(best, Larger());
+};
+
+// Turns the part's logits into what is drawn from: applies penalties, and temperature unless the
+// row is greedy. The thread's largest number and its token, as one key; 0 if it has none.
+template <bool kResident>
+__device__ unsigned long long Adjust(const SampleArgs& args, const SampleParams& params,
+                                     const RowPart& part, float* z) {
+  const uint32_t* const counts =
+      ReadsCounts(params) ? args.counts + int64_t{params.slot} * args.vocab + part.begin : nullptr;
+  const float temperature = params.temperature;
+  const bool changes = counts != nullptr || temperature != 0.0F;
+  const int32_t first = 4 * static_cast<int32_t>(threadIdx.x);
+  Best best = {__int_as_float(0xFF800000), part.begin + first};
+  for (int32_t quad = threadIdx.x; 4 * quad < part.count; quad += kRowThreads) {
+    const float4 four = LoadPartQuad<kResident>(z, quad, part.count);
+    float x[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int32_t v = 4 * quad + i;
+      if (v >= part.count) break;
+      if (counts != nullptr) x[i] = Penalized(x[i], counts[v], params);
+      if (temperature != 0.0F) {
+        if (temperature != 1.0F) x[i] /= temperature;
+        x[i] = fminf(fmaxf(x[i], -kLargest), kLargest);
+      }
+      best.Offer(x[i], part.begin + v);
+    }
+    if (changes) {
+      StorePartQuad<kResident>(z, quad, part.count, make_float4(x[0], x[1], x[2], x[3]));
+    }
+  }
+  return first < part.count ? CandidateKey(best.value, best.token) : 0;
 }
 
 // -log(-log(u)).
 __device__ float Gumbel(uint32_t bits) { return -logf(-logf(UniformOpen(bits))); }
 
-// The kept token of the largest z + gumbel. A thread owns the four tokens of one random block.
-__device__ int32_t Draw(const float* z, int32_t vocab, const Floors& floors,
-                        const SampleParams& params) {
+// Bounds on it that cost little: -log(1 - w) lies between w and w / (1 - w).
+struct GumbelBounds {
+  float upper;
+  float spread;  // upper - lower
+
+  __device__ explicit GumbelBounds(uint32_t bits) {
+    const float w = UniformOpen(~bits);  // 1 - u, exactly
+    upper = kGumbelSlack - __logf(w);
+    spread = 2 * kGumbelSlack - __logf(UniformOpen(bits));
+  }
+};
+
+// The thread's kept token of the largest z + gumbel, as a key; 0 if it keeps none. A thread owns
+// the four tokens of one random block. Most are out by a bound: `reach` is what a token of the warp
+// is known to have.
+template <bool kResident>
+__device__ unsigned long long Draw(const RowPart& part, const float* z, const Floors& floors,
+                                   const SampleParams& params) {
+  const float none = __int_as_float(0xFF800000);  // minus infinity
   unsigned long long best = 0;
-  for (int32_t quad = threadIdx.x; quad < (vocab + 3) / 4; quad += kThreads) {
-    bool kept[4];
+  float reach = none;
+  for (int32_t first = 0; 4 * first < part.count; first += kRowThreads) {
+    const int32_t quad = first + static_cast<int32_t>(threadIdx.x);
+    float x[4] = {none, none, none, none};
     bool any = false;
+    if (4 * quad < part.count) {
+      const float4 four = LoadPartQuad<kResident>(z, quad, part.count);
+      const float own[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int32_t v = 4 * quad + i;
-      kept[i] = v < vocab && floors.Keeps(z[v], floors.e_floor > 0 ? expf(z[v] - floors.max) : 0);
-      any = any || kept[i];
+      for (int i = 0; i < 4; ++i) {
+        const bool in_reach = 4 * quad + i < part.count && own[i] + kLargestGumbel >= reach;
+        if (in_reach && floors.Keeps(own[i])) x[i] = own[i];
+        any = any || x[i] > none;
+      }
     }
-    if (!any) continue;
-    const PhiloxWords words = Philox::OfTokens(params.seed, params.position, quad);
+    if (!__any_sync(kAllLanes, any)) continue;
+    const PhiloxWords words = Philox::OfTokens(params.seed, params.position, part.begin / 4 + quad);
+    float upper[4];
+    float lower = none;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int32_t v = 4 * quad + i;
-      if (kept[i]) best = Larger()(best, CandidateKey(z[v] + Gumbel(words.word[i]), v));
+      const GumbelBounds bounds(words.word[i]);
+      upper[i] = x[i] + bounds.upper;
+      lower = fmaxf(lower, x[i] + (bounds.upper - bounds.spread));
+    }
+    reach = fmaxf(reach, FromOrderedKey(__reduce_max_sync(kAllLanes, OrderedKey(lower))));
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (!(x[i] > none && upper[i] >= reach)) continue;
+      const int32_t token = part.begin + 4 * quad + i;
+      best = Larger()(best, CandidateKey(x[i] + Gumbel(words.word[i]), token));
     }
   }
-  return TokenOf(BlockReduce<kThreads>(best, Larger()));
+  return best;
 }
 
-// Grid: rows. A block owns one row, a thread every 1024th token. A greedy row is read once; the
-// others are written to scratch and read from there: three times for top_k, four for top_p, once
-// for the draw.
-__global__ __launch_bounds__(kThreads) void SampleKernel(const __grid_constant__ SampleArgs args) {
-  EnterStream();
-  __shared__ Shared shared;
-  const int32_t row = blockIdx.x;
-  const SampleParams params = args.params[row];
-  float* const z = args.scratch + int64_t{row} * args.vocab;
-  const float* const logits = AddBias(args, params, args.logits + int64_t{row} * args.vocab, z);
-  const uint64_t best = Adjust(args, params, logits, z);
-  int32_t token = TokenOf(best);
-  if (params.temperature != 0.0F) {
-    Floors floors = {ValueOf(best), 0, params.min_p};
-    if (params.top_k > 0 && params.top_k < args.vocab) {
-      floors.z_floor = TopKFloor(shared, z, args.vocab, params.top_k);
-    }
-    if (params.top_p < 1.0F)
-      floors.e_floor = TopPFloor(shared, z, args.vocab, floors, params.top_p);
-    token = Draw(z, args.vocab, floors, params);
+// The cluster's row's next token.
+template <bool kResident>
+__device__ int32_t SampleRow(const SampleArgs& args, const RowPart& part, Shared& shared,
+                             float* z) {
+  const SampleParams& params = shared.params;
+  const unsigned long long largest =
+      ClusterReduce(part, Adjust<kResident>(args, params, part, z), Larger(), shared.largest);
+  if (params.temperature == 0.0F) return TokenOf(largest);
+  Floors floors = {ValueOf(largest), -2 * kLargest, params.min_p};
+  if (params.top_k > 0 && params.top_k < args.vocab) {
+    floors.z_floor = TopKFloor<kResident>(part, shared.search, z, params.top_k);
   }
-  if (threadIdx.x != 0) return;
-  args.tokens[row] = token;
-  if (params.slot >= 0) atomicAdd(args.counts + int64_t{params.slot} * args.vocab + token, 1U);
+  if (params.top_p < 1.0F) {
+    floors.e_floor = TopPFloor<kResident>(part, shared.search, z, floors, params.top_p);
+  }
+  const unsigned long long drawn = Draw<kResident>(part, z, floors, params);
+  return TokenOf(ClusterReduce(part, drawn, Larger(), shared.winner));
+}
+
+// Grid: rows, a cluster each. Without truncation a row's logits are read once and its numbers
+// visited twice; top_k and top_p visit them three times more each.
+template <bool kResident>
+__global__ __launch_bounds__(kRowThreads,
+                             kRowBlocks) void SampleKernel(const __grid_constant__ SampleArgs args,
+                                                           const __grid_constant__ RowSplit split) {
+  EnterStream();
+  extern __shared__ __align__(16) unsigned char raw[];
+  Shared& shared = *reinterpret_cast<Shared*>(raw);
+  const RowPart part(split);
+  ArriveCluster(part);  // No block's memory is there before it has started.
+  const int64_t at = int64_t{part.row} * args.vocab + part.begin;
+  float* const z = kResident ? reinterpret_cast<float*>(raw + sizeof(Shared)) : args.scratch + at;
+  if (threadIdx.x == 0) shared.params = args.params[part.row];
+  CopyPart(args.logits + at, part.count, z);
+  __syncthreads();
+  if (shared.params.bias_count > 0) {
+    AddBias(args, shared.params, part, z);
+    __syncthreads();
+  }
+  WaitCluster(part);
+  const int32_t token = SampleRow<kResident>(args, part, shared, z);
+  if (part.rank != 0 || threadIdx.x != 0) return;
+  const int32_t slot = shared.params.slot;
+  args.tokens[part.row] = token;
+  if (slot >= 0) atomicAdd(args.counts + int64_t{slot} * args.vocab + token, 1U);
 }
 
 }  // namespace
@@ -230,7 +246,11 @@ __global__ __launch_bounds__(kThreads) void SampleKernel(const __grid_constant__
 void SampleCuda(const SampleArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.rows >= 0 && args.vocab >= 8);
   if (args.rows == 0) return;
-  LaunchKernel({args.rows, kThreads}, stream, SampleKernel, args);
+  static_assert(sizeof(Shared) % sizeof(float4) == 0, "the part behind it is aligned");
+  const RowSplit split = SplitRows(args.rows, args.vocab, sizeof(Shared));
+  const LaunchShape shape = RowLaunchShape(split, args.rows, sizeof(Shared));
+  LaunchKernel(shape, stream, split.resident ? SampleKernel<true> : SampleKernel<false>, args,
+               split);
 }
 
 }  // namespace sluice

@@ -52,7 +52,7 @@ struct SampleArgs {
   const SampleParams* params;  // [R]
   const TokenBias* bias;       // may be null if no row has any
   uint32_t* counts;            // [slot count, vocab] (token_counts.h), or null if no row keeps any
-  float* scratch;              // [R, vocab], overwritten
+  float* scratch;              // [R, vocab], may be overwritten
   int32_t* tokens;             // [R], out
 };
 

@@ -62,8 +62,9 @@ TEST_P(LogprobsTest, AgreesWithTheOracle) {
     int32_t vocab;
     int32_t top_n;
     double deviation;
-  } kShapes[] = {{1, 8, 8, 1},      {3, 33, 32, 5},    {17, 1000, 5, 3}, {64, 257, 1, 10},
-                 {5, 32000, 20, 4}, {2, 50277, 32, 2}, {4, 4096, 0, 3},  {3, 12001, 32, 30}};
+  } kShapes[] = {{1, 8, 8, 1},       {3, 33, 32, 5},    {17, 1000, 5, 3}, {64, 257, 1, 10},
+                 {5, 32000, 20, 4},  {2, 50277, 32, 2}, {4, 4096, 0, 3},  {3, 12001, 32, 30},
+                 {2, 256000, 20, 3}, {1, 500009, 32, 3}};
   Random random(1200);
   for (const auto& shape : kShapes) {
     SCOPED_TRACE(testing::Message() << shape.rows << "x" << shape.vocab << " top " << shape.top_n);
@@ -117,16 +118,19 @@ TEST_P(LogprobsTest, StaysFiniteForLargeLogits) {
 
 TEST_P(LogprobsTest, ARowDoesNotDependOnItsBatch) {
   Random random(1220);
-  constexpr int32_t kVocab = 3001;
-  const std::vector<float> logits = random.Normals(9 * kVocab, 3);
-  const std::vector<int32_t> targets = random.Integers(9, kVocab);
-  const Result all = LogprobsOf(device(), kVocab, 7, logits, targets);
-  for (const size_t row : {0, 4, 8}) {
-    const Result one =
-        LogprobsOf(device(), kVocab, 7, Part(logits, row * kVocab, kVocab), {targets[row]});
-    EXPECT_TRUE(SameBits(one.target_logprobs, Part(all.target_logprobs, row, 1)));
-    EXPECT_TRUE(SameBits(one.top_logprobs, Part(all.top_logprobs, row * 7, 7)));
-    EXPECT_EQ(one.top_tokens, Part(all.top_tokens, row * 7, 7));
+  constexpr int32_t kRows = 64;
+  for (const int32_t vocab : {3001, 32003}) {
+    SCOPED_TRACE(vocab);
+    const std::vector<float> logits = random.Normals(int64_t{kRows} * vocab, 3);
+    const std::vector<int32_t> targets = random.Integers(kRows, vocab);
+    const Result all = LogprobsOf(device(), vocab, 7, logits, targets);
+    for (const size_t row : {0, 4, 63}) {
+      const Result one =
+          LogprobsOf(device(), vocab, 7, Part(logits, row * vocab, vocab), {targets[row]});
+      EXPECT_TRUE(SameBits(one.target_logprobs, Part(all.target_logprobs, row, 1)));
+      EXPECT_TRUE(SameBits(one.top_logprobs, Part(all.top_logprobs, row * 7, 7)));
+      EXPECT_EQ(one.top_tokens, Part(all.top_tokens, row * 7, 7));
+    }
   }
 }
 

@@ -282,7 +282,8 @@ void ExpectAgreesWithOracle(const std::vector<Row>& rows, const std::vector<uint
     if (token != want.token) ++other;
   }
   EXPECT_LE(other, rows.size() / 1000);
-  EXPECT_LE(undecided, rows.size() / 50);
+  // Where the vocabulary is large, many edges of top_p lie within one token's share.
+  EXPECT_LE(undecided, rows.size() / (vocab > 100000 ? 2 : 50));
   EXPECT_EQ(got.counts, raised);
 }
 
@@ -290,7 +291,8 @@ TEST_P(SampleTest, AgreesWithTheOracle) {
   constexpr struct {
     int32_t rows;
     int32_t vocab;
-  } kShapes[] = {{3000, 33}, {64, 8}, {300, 1000}, {40, 32000}, {1, 50277}};
+  } kShapes[] = {{3000, 33}, {64, 8},     {300, 1000}, {40, 32000},
+                 {1, 50277}, {6, 128256}, {4, 256000}, {2, 500009}};
   Random random(1300);
   for (const auto& shape : kShapes) {
     SCOPED_TRACE(testing::Message() << shape.rows << "x" << shape.vocab);
@@ -375,14 +377,16 @@ TEST_P(SampleTest, KeepsNoCountsForARowWithoutASlot) {
 
 TEST_P(SampleTest, ASeedDrawsTheSameInAnyBatch) {
   Random random(1320);
-  constexpr int32_t kVocab = 777;
-  std::vector<Row> rows(50);
-  for (Row& row : rows) row = RandomRow(kVocab, -1, random);
-  const std::vector<int32_t> all = Tokens(device(), rows);
-  const std::vector<Row> reversed(rows.rbegin(), rows.rend());
-  EXPECT_EQ(Tokens(device(), reversed), std::vector<int32_t>(all.rbegin(), all.rend()));
-  for (const size_t r : {0, 20, 49}) {
-    EXPECT_EQ(Tokens(device(), {rows[r]})[0], all[r]) << r;
+  for (const int32_t vocab : {777, 32003}) {
+    SCOPED_TRACE(vocab);
+    std::vector<Row> rows(64);
+    for (Row& row : rows) row = RandomRow(vocab, -1, random);
+    const std::vector<int32_t> all = Tokens(device(), rows);
+    const std::vector<Row> reversed(rows.rbegin(), rows.rend());
+    EXPECT_EQ(Tokens(device(), reversed), std::vector<int32_t>(all.rbegin(), all.rend()));
+    for (size_t r = 0; r < rows.size(); ++r) {
+      EXPECT_EQ(Tokens(device(), {rows[r]})[0], all[r]) << r;
+    }
   }
 }
 
