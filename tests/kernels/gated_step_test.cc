@@ -132,9 +132,13 @@ std::vector<Row> Table() {
       // More query heads than one pass over a state serves.
       {2, 20, 2, 48, 80, kTypical, true, {}},
       {2, 20, 2, 48, 80, kTypical, true, kExclusive},
+      {150, 20, 2, 32, 80, kTypical, true, {}},
+      {150, 20, 2, 32, 80, kTypical, true, kExclusive},
       {2, 2, 2, 512, 528, kTypical, false, kExclusive},
   };
   for (const GatedKind& kind : AllGatedKinds()) {
+    // More tiles of columns than a GPU takes at once.
+    table.push_back({130, 8, 8, 16, 48, kTypical, true, kind});
     table.push_back({3, 4, 4, 80, 48, kTypical, true, kind});
     table.push_back({2, 4, 4, 16, 112, Gates::kUnbounded, false, kind});
     if (kind.shared_keys == 1) table.push_back({2, 8, 4, 32, 16, kTypical, true, kind});
@@ -174,13 +178,13 @@ TEST_P(GatedStepTest, ARowDoesNotDependOnItsBatchNorOnItsSlot) {
     for (const DType dtype : ActivationTypes()) {
       SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " " << kind.name);
       const int32_t kv_heads = kind.shared_keys == 1 ? 2 : 4;
-      GatedProblem p = MakeGatedProblem(ScaledShape(dtype, 4, kv_heads, 48, 80), Tokens(33),
+      GatedProblem p = MakeGatedProblem(ScaledShape(dtype, 4, kv_heads, 48, 80), Tokens(200),
                                         Gates::kTypical, 840, kind);
       p.wide = true;
       const GatedOutcome all = RunGatedStep(device(), p);
       const int64_t out_cols = int64_t{p.shape.heads} * p.shape.value_dim;
       const int64_t state_size = p.shape.StateSize();
-      for (const size_t row : {0, 16, 32}) {
+      for (const size_t row : {0, 99, 199}) {
         const int32_t slot = p.runs[row].slot;
         const GatedOutcome alone = RunGatedStep(device(), PartOf(p, row, 0, 1, p.State(slot)));
         EXPECT_TRUE(SameBits(alone.out, Part(all.out, row * out_cols, out_cols))) << row;
