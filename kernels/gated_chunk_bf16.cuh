@@ -9,8 +9,8 @@
 #include <cstdint>
 
 #include "kernels/check.h"
-#include "kernels/cuda_check.h"
 #include "kernels/gated_chunk.cuh"
+#include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 
 namespace sluice {
@@ -93,13 +93,6 @@ __device__ inline OutputBlock OutputBlockOf(const ChunkParams& p, int columns) {
 
 // Shared memory that a block may have on every GPU of compute capability 8.0 and up: that of 8.6.
 constexpr int kMostShared = 99 << 10;
-
-// The same limit for whatever K, so that devices in other threads need not agree on one.
-template <typename Kernel>
-void AllowMostShared(Kernel kernel) {
-  SLUICE_CUDA_CHECK(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMostShared));
-}
 
 // The form of what a first kernel puts out (gated_chunk.cuh).
 enum class OperandForm : uint8_t { kFragments, kImages };

@@ -2,7 +2,6 @@
 // built for speed.
 #include "kernels/gated_chunk_f32.cuh"
 
-#include "kernels/cuda_check.h"
 #include "kernels/reduce.cuh"
 
 namespace sluice {
@@ -34,6 +33,7 @@ __device__ const float* KeyOf(const GatedShape& s, const GatedOperands& op, int6
 // Grid: (chunks, heads). A thread walks the rows of a channel: down for the queries, up for the
 // keys, so that a decay is the exponential of a sum without cancellation.
 __global__ __launch_bounds__(kThreads) void DecayKernel(const __grid_constant__ ChunkParams p) {
+  EnterStream();
   const GatedShape& s = p.args.shape;
   const GatedOperands& op = p.args.operands;
   const int head = blockIdx.y;
@@ -97,6 +97,7 @@ __device__ void LoadDecays(const GateView& gate, int rows, int columns, int firs
 // decays by each row's gate, so no exponent of a difference is formed. Its own row, read
 // exclusively, takes it times the bonus.
 __global__ __launch_bounds__(kThreads) void AttentionKernel(const __grid_constant__ ChunkParams p) {
+  EnterStream();
   __shared__ float gate[kChunk][kSlice];
   __shared__ float query[kChunk][kSlice];
   __shared__ float attention[kChunk][kChunk + 1];
@@ -158,6 +159,7 @@ __global__ __launch_bounds__(kThreads) void AttentionKernel(const __grid_constan
 
 // Grid: (chunks, kv heads), if values are gated. A thread walks up the rows of a column.
 __global__ __launch_bounds__(kThreads) void ValuesKernel(const __grid_constant__ ChunkParams p) {
+  EnterStream();
   const GatedShape& s = p.args.shape;
   const ChunkSpan span = p.args.chunks[blockIdx.x];
   const int64_t kv = int64_t{blockIdx.x} * s.kv_heads + blockIdx.y;
@@ -179,6 +181,7 @@ constexpr int kOwnK = kTileK / kSplitV;  // rows of S of a thread
 // Grid: (tiles of K x tiles of V, kv heads, segments). A thread holds 8 rows of one column of the
 // state and walks the segment's chunks.
 __global__ __launch_bounds__(kThreads) void StatesKernel(const __grid_constant__ ChunkParams p) {
+  EnterStream();
   __shared__ __align__(16) float key[kChunk][kTileK];
   __shared__ float value[kChunk][kTileV];
   const GatedShape& s = p.args.shape;
@@ -242,18 +245,15 @@ __global__ __launch_bounds__(kThreads) void StatesKernel(const __grid_constant__
 void GatedChunkFloat32(const ChunkParams& params, cudaStream_t stream) {
   const GatedShape& s = params.args.shape;
   const int chunks = params.args.chunk_count;
-  DecayKernel<<<dim3(chunks, s.heads), kThreads, 0, stream>>>(params);
-  SLUICE_CUDA_CHECK(cudaGetLastError());
-  AttentionKernel<<<dim3(chunks, s.heads), kThreads, 0, stream>>>(params);
-  SLUICE_CUDA_CHECK(cudaGetLastError());
+  LaunchKernel({dim3(chunks, s.heads), kThreads}, stream, DecayKernel, params);
+  LaunchKernel({dim3(chunks, s.heads), kThreads}, stream, AttentionKernel, params);
   const int value_blocks = (s.value_dim + kTileV - 1) / kTileV;
   const int tiles = (s.key_dim + kTileK - 1) / kTileK * value_blocks;
   if (s.value_gate) {
-    ValuesKernel<<<dim3(chunks, s.kv_heads), kThreads, 0, stream>>>(params);
-    SLUICE_CUDA_CHECK(cudaGetLastError());
+    LaunchKernel({dim3(chunks, s.kv_heads), kThreads}, stream, ValuesKernel, params);
   }
-  StatesKernel<<<dim3(tiles, s.kv_heads, params.args.segment_count), kThreads, 0, stream>>>(params);
-  SLUICE_CUDA_CHECK(cudaGetLastError());
+  LaunchKernel({dim3(tiles, s.kv_heads, params.args.segment_count), kThreads}, stream, StatesKernel,
+               params);
   OutputFloat32(params, stream);
 }
 

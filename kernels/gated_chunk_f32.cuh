@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/gated_chunk.cuh"
+#include "kernels/launch.cuh"
 
 namespace sluice {
 

@@ -171,6 +171,7 @@ __device__ void WeighRows(const float (&weights)[kChunkTiles][2], OutputTile& su
 template <ChunkKind kKind, int kWarps, int kRing>
 __global__ __launch_bounds__(kWarps* kWarp) void OutputKernel(
     const __grid_constant__ ChunkParams p) {
+  EnterStream();
   extern __shared__ __align__(16) unsigned char dynamic[];
   using Shared = OutputShared<kWarps, kRing>;
   Shared& shared = *reinterpret_cast<Shared*>(dynamic);
@@ -236,11 +237,9 @@ constexpr int OutputBytes(int key_dim) {
 template <ChunkKind kKind, int kWarps, int kRing>
 void LaunchOutput(const ChunkParams& params, cudaStream_t stream) {
   constexpr auto kKernel = OutputKernel<kKind, kWarps, kRing>;
-  const int blocks = OutputBlocks(params, kWarps * kWarpV);
-  const int bytes = OutputBytes<kKind, kWarps, kRing>(params.args.shape.key_dim);
-  AllowMostShared(kKernel);
-  kKernel<<<blocks, kWarps * kWarp, bytes, stream>>>(params);
-  SLUICE_CUDA_CHECK(cudaGetLastError());
+  const dim3 blocks(OutputBlocks(params, kWarps * kWarpV));
+  const size_t bytes = OutputBytes<kKind, kWarps, kRing>(params.args.shape.key_dim);
+  LaunchKernel({blocks, kWarps * kWarp, bytes}, stream, kKernel, params);
 }
 
 // A ring as long as it may be with all but the largest K; the shorter one leaves room for any.

@@ -1,5 +1,4 @@
 // The last kernel of the chunkwise form in float32: what queries read of the state, and A of V.
-#include "kernels/cuda_check.h"
 #include "kernels/gated_chunk_f32.cuh"
 
 namespace sluice {
@@ -121,6 +120,7 @@ __device__ void AddGatedValues(const Product& attention, const ValueColumn& colu
 // output.
 template <bool kGatedValues>
 __global__ __launch_bounds__(kThreads) void OutputKernel(const __grid_constant__ ChunkParams p) {
+  EnterStream();
   static_assert(kOwnRows == kTile, "a thread owns a row tile");
   __shared__ float left[kChunk][kTile + 1];
   const GatedShape& s = p.args.shape;
@@ -175,11 +175,10 @@ void OutputFloat32(const ChunkParams& params, cudaStream_t stream) {
   const int blocks = params.args.chunk_count * ((s.value_dim + kTileV - 1) / kTileV);
   const dim3 grid(blocks, s.heads);
   if (s.value_gate) {
-    OutputKernel<true><<<grid, kThreads, 0, stream>>>(params);
+    LaunchKernel({grid, kThreads}, stream, OutputKernel<true>, params);
   } else {
-    OutputKernel<false><<<grid, kThreads, 0, stream>>>(params);
+    LaunchKernel({grid, kThreads}, stream, OutputKernel<false>, params);
   }
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace sluice

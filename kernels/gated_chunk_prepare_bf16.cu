@@ -343,6 +343,7 @@ __device__ void WriteAttention(const float (&cross)[2][2][4], const float (&diag
 template <ReadKind kRead, OperandForm kForm>
 __global__ __launch_bounds__(kChunkThreads,
                              3) void PrepareKernel(const __grid_constant__ ChunkParams p) {
+  EnterStream();
   __shared__ __align__(16) PrepareShared shared;
   const GatedShape& s = p.args.shape;
   const int chunk = blockIdx.x;
@@ -422,11 +423,12 @@ void LaunchPrepare(const ChunkParams& params, cudaStream_t stream) {
   const GatedShape& s = params.args.shape;
   const dim3 heads(params.args.chunk_count, s.heads);
   if (s.read == ReadKind::kExclusive) {
-    PrepareKernel<ReadKind::kExclusive, kForm><<<heads, kChunkThreads, 0, stream>>>(params);
+    LaunchKernel({heads, kChunkThreads}, stream, PrepareKernel<ReadKind::kExclusive, kForm>,
+                 params);
   } else {
-    PrepareKernel<ReadKind::kInclusive, kForm><<<heads, kChunkThreads, 0, stream>>>(params);
+    LaunchKernel({heads, kChunkThreads}, stream, PrepareKernel<ReadKind::kInclusive, kForm>,
+                 params);
   }
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace

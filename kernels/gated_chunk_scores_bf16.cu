@@ -326,6 +326,7 @@ __device__ void StoreDiagonal(const ScoresShared& shared, int n, float scale, co
 template <ReadKind kRead, OperandForm kForm>
 __global__ __launch_bounds__(kChunkThreads) void ScoresKernel(
     const __grid_constant__ ChunkParams p) {
+  EnterStream();
   __shared__ __align__(16) ScoresShared shared;
   const GatedShape& s = p.args.shape;
   const int chunk = blockIdx.x;
@@ -383,11 +384,10 @@ void LaunchScores(const ChunkParams& params, cudaStream_t stream) {
   const int blocks = s.QueryHeads() * ((s.shared_keys + kMostHeads - 1) / kMostHeads);
   const dim3 grid(params.args.chunk_count, blocks);
   if (s.read == ReadKind::kExclusive) {
-    ScoresKernel<ReadKind::kExclusive, kForm><<<grid, kChunkThreads, 0, stream>>>(params);
+    LaunchKernel({grid, kChunkThreads}, stream, ScoresKernel<ReadKind::kExclusive, kForm>, params);
   } else {
-    ScoresKernel<ReadKind::kInclusive, kForm><<<grid, kChunkThreads, 0, stream>>>(params);
+    LaunchKernel({grid, kChunkThreads}, stream, ScoresKernel<ReadKind::kInclusive, kForm>, params);
   }
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace

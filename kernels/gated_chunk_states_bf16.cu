@@ -296,6 +296,7 @@ __device__ void AddChunk(const StatesStage<kKind>& stage, int key, int value, in
 // them on their way. Bound by the latency of one chunk after another, and by the states' stores.
 template <ChunkKind kKind>
 __global__ __launch_bounds__(kThreads, 3) void StatesKernel(const __grid_constant__ ChunkParams p) {
+  EnterStream();
   extern __shared__ __align__(16) unsigned char dynamic[];
   auto* const stages = reinterpret_cast<StatesStage<kKind>*>(dynamic);
   const GatedShape& s = p.args.shape;
@@ -363,9 +364,7 @@ void LaunchStates(const ChunkParams& params, cudaStream_t stream) {
   const GatedShape& s = params.args.shape;
   const int slices = (s.key_dim + kSlice - 1) / kSlice * ((s.value_dim + kSlice - 1) / kSlice);
   const dim3 grid(slices, s.kv_heads, params.args.segment_count);
-  AllowMostShared(StatesKernel<kKind>);
-  StatesKernel<kKind><<<grid, kThreads, kBytes, stream>>>(params);
-  SLUICE_CUDA_CHECK(cudaGetLastError());
+  LaunchKernel({grid, kThreads, kBytes}, stream, StatesKernel<kKind>, params);
 }
 
 }  // namespace

@@ -45,6 +45,7 @@ __device__ float2 LoadValueTile(const ChunkParams& p, const ChunkSpan& span, int
 // values and gates in, values out.
 __global__ __launch_bounds__(kChunkThreads) void ValuesKernel(
     const __grid_constant__ ChunkParams p) {
+  EnterStream();
   __shared__ float totals[kChunkTiles][kSlice];
   __shared__ __align__(16) Bf16 stage[kChunkTiles][kTile][kPitch];  // on the way to fragments
   const GatedShape& s = p.args.shape;
@@ -227,6 +228,7 @@ __device__ void WalkRows(const OutputShared& shared, const ValueTile& tile, int 
 template <ReadKind kRead>
 __global__ __launch_bounds__(kChunkThreads) void ValueOutputKernel(
     const __grid_constant__ ChunkParams p) {
+  EnterStream();
   __shared__ __align__(16) OutputShared shared;
   const GatedShape& s = p.args.shape;
   const auto [chunk, head, column0] = OutputBlockOf(p, kSlice);
@@ -275,20 +277,18 @@ __global__ __launch_bounds__(kChunkThreads) void ValueOutputKernel(
 void ValuesBFloat16(const ChunkParams& params, cudaStream_t stream) {
   const GatedShape& s = params.args.shape;
   const int slices = (s.value_dim + kSlice - 1) / kSlice;
-  ValuesKernel<<<dim3(params.args.chunk_count, s.kv_heads, slices), kChunkThreads, 0, stream>>>(
-      params);
-  SLUICE_CUDA_CHECK(cudaGetLastError());
+  LaunchKernel({dim3(params.args.chunk_count, s.kv_heads, slices), kChunkThreads}, stream,
+               ValuesKernel, params);
 }
 
 void ValueOutputBFloat16(const ChunkParams& params, cudaStream_t stream) {
   const GatedShape& s = params.args.shape;
-  const int blocks = OutputBlocks(params, kSlice);
+  const dim3 blocks(OutputBlocks(params, kSlice));
   if (s.read == ReadKind::kExclusive) {
-    ValueOutputKernel<ReadKind::kExclusive><<<blocks, kChunkThreads, 0, stream>>>(params);
+    LaunchKernel({blocks, kChunkThreads}, stream, ValueOutputKernel<ReadKind::kExclusive>, params);
   } else {
-    ValueOutputKernel<ReadKind::kInclusive><<<blocks, kChunkThreads, 0, stream>>>(params);
+    LaunchKernel({blocks, kChunkThreads}, stream, ValueOutputKernel<ReadKind::kInclusive>, params);
   }
-  SLUICE_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace sluice

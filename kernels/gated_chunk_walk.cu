@@ -478,6 +478,7 @@ constexpr int kWalkThreads = kGroups* kWarpgroup + kCopyThreads<kGroups>;
 template <ChunkKind kKind, Walk kWalk, int kImages, int kGroups>
 __global__ __launch_bounds__(kWalkThreads<kGroups>,
                              1) void WalkKernel(const __grid_constant__ ChunkParams p) {
+  EnterStream();
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) unsigned char dynamic[];
   auto& shared = *reinterpret_cast<WalkShared<kWalk, kImages, kGroups>*>(dynamic);
@@ -507,15 +508,19 @@ __global__ __launch_bounds__(kWalkThreads<kGroups>,
 #endif
 }
 
+constexpr int kSumThreads = 256;
+
 // Turns the states of a segment's parts, each from zero but the first, into the states after them.
 // Grid: (blocks of the matrix, heads, segments).
-__global__ __launch_bounds__(256) void SumPartsKernel(const __grid_constant__ ChunkParams p) {
+__global__ __launch_bounds__(kSumThreads) void SumPartsKernel(
+    const __grid_constant__ ChunkParams p) {
+  EnterStream();
   const GatedShape& s = p.args.shape;
   const Segment& segment = p.args.segments[blockIdx.z];
   const int parts =
       (ChunkCount(segment.position, segment.length) + p.parts.span - 1) / p.parts.span;
   const int64_t matrix = int64_t{s.key_dim} * s.value_dim;
-  const int64_t at = (int64_t{blockIdx.x} * 256 + threadIdx.x) * 4;
+  const int64_t at = (int64_t{blockIdx.x} * kSumThreads + threadIdx.x) * 4;
   if (at >= matrix || parts <= 2) return;
   const int64_t first = FirstPartSlot(p, blockIdx.z);
   const auto channel = static_cast<int>(at / s.value_dim);
@@ -553,11 +558,8 @@ void LaunchWalk(const ChunkParams& params, cudaStream_t stream) {
   static_assert(kColumns <= kWalkColumns);
   const GatedShape& s = params.args.shape;
   const int slabs = (s.value_dim + kColumns - 1) / kColumns;
-  SLUICE_CUDA_CHECK(
-      cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
-  kKernel<<<dim3(slabs, s.heads, params.parts.slots), kWalkThreads<kGroups>, kBytes, stream>>>(
-      params);
-  SLUICE_CUDA_CHECK(cudaGetLastError());
+  LaunchKernel({dim3(slabs, s.heads, params.parts.slots), kWalkThreads<kGroups>, kBytes}, stream,
+               kKernel, params);
 }
 
 template <ChunkKind kKind, int kImages, int kGroups>
@@ -566,9 +568,8 @@ void LaunchWalks(const ChunkParams& params, cudaStream_t stream) {
   if (params.parts.state != nullptr) {
     LaunchWalk<kKind, Walk::kStates, kImages, kGroups>(params, stream);
     const int64_t quads = int64_t{s.key_dim} * s.value_dim / 4;
-    SumPartsKernel<<<dim3((quads + 255) / 256, s.heads, params.args.segment_count), 256, 0,
-                     stream>>>(params);
-    SLUICE_CUDA_CHECK(cudaGetLastError());
+    const dim3 blocks((quads + kSumThreads - 1) / kSumThreads, s.heads, params.args.segment_count);
+    LaunchKernel({blocks, kSumThreads}, stream, SumPartsKernel, params);
   }
   LaunchWalk<kKind, Walk::kOutputs, kImages, kGroups>(params, stream);
 }

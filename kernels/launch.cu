@@ -54,4 +54,14 @@ size_t LargestSharedBytes() {
   return bytes;
 }
 
+// As much as there is, whatever was asked for: launches of other threads ask for other amounts.
+void AllowShared(const void* kernel, size_t bytes) {
+  cudaFuncAttributes attributes;
+  SLUICE_CUDA_CHECK(cudaFuncGetAttributes(&attributes, kernel));
+  if (static_cast<size_t>(attributes.maxDynamicSharedSizeBytes) >= bytes) return;
+  const size_t most = LargestSharedBytes() - attributes.sharedSizeBytes;
+  SLUICE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         static_cast<int>(most)));
+}
+
 }  // namespace sluice

@@ -63,6 +63,9 @@ int32_t MultiprocessorCount();
 // That a block may have on this process's GPU.
 size_t LargestSharedBytes();
 
+// Lets a kernel's blocks have so much shared memory beyond what it declares, or more.
+void AllowShared(const void* kernel, size_t bytes);
+
 // Queues the kernel; a launch that fails ends the process.
 template <typename... Params, typename... Args>
 void LaunchKernel(const LaunchShape& shape, cudaStream_t stream, void (*kernel)(Params...),
@@ -87,8 +90,7 @@ void LaunchKernel(const LaunchShape& shape, cudaStream_t stream, void (*kernel)(
   config.attrs = attributes;
   config.numAttrs = attribute_count;
   if (shape.shared_bytes > kPlainSharedBytes) {
-    SLUICE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                           static_cast<int>(shape.shared_bytes)));
+    AllowShared(reinterpret_cast<const void*>(kernel), shape.shared_bytes);
   }
   SLUICE_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, args...));
 }
