@@ -50,6 +50,10 @@ std::unique_ptr<QueuedCalls> QueuedCalls::Record(Device& device, std::function<v
   }
 #endif
   (void)device;
+  return Plain(std::move(calls));
+}
+
+std::unique_ptr<QueuedCalls> QueuedCalls::Plain(std::function<void()> calls) {
   return std::make_unique<PlainCalls>(std::move(calls));
 }
 

@@ -14,6 +14,8 @@ class QueuedCalls {
   // Takes down what `calls` queues: on CUDA as a graph, once and without running it, elsewhere as
   // it is. It may call ops, Copy and Zero.
   static std::unique_ptr<QueuedCalls> Record(Device& device, std::function<void()> calls);
+  // Leaves them as they are, one by one, everywhere.
+  static std::unique_ptr<QueuedCalls> Plain(std::function<void()> calls);
   QueuedCalls() = default;
   QueuedCalls(const QueuedCalls&) = delete;
   QueuedCalls& operator=(const QueuedCalls&) = delete;
