@@ -9,6 +9,9 @@
 // a token and head, D = V, gate = the output gate's projection). Statistics and products are
 // float32; the result is rounded once.
 //
+// On the GPU weight and bias may be read while ops queued before are still running, as those of
+// linear.h.
+//
 // Source: Zhang & Sennrich 2019, "Root Mean Square Layer Normalization"; Ba et al. 2016, "Layer
 // Normalization"; the gated form as in GLA, Yang et al. 2023 (arXiv 2312.06635), section 4.4; the
 // gate before the norm as in Mamba-2, Dao & Gu 2024 (arXiv 2405.21060).
