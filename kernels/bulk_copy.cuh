@@ -1,5 +1,5 @@
-// Copies of whole blocks to shared memory by the copy engine (cp.async.bulk), and the barriers in
-// shared memory that say when they are there. Compute capability 9.0 and up.
+// Copies of whole blocks to shared memory by the copy engine (cp.async.bulk), of compute capability
+// 9.0 and up, and the barriers in shared memory that say when copies are there.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -14,7 +14,6 @@ namespace sluice {
 struct Barrier {
   uint64_t word;
 
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   __device__ void Init(int arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(SharedAddress(this)),
                  "r"(arrivals)
@@ -24,6 +23,7 @@ struct Barrier {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(SharedAddress(this))
                  : "memory");
   }
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   // Arrives, and the phase lasts until so many bytes are there as well.
   __device__ void ArriveExpecting(int bytes) {
     asm volatile(
@@ -31,6 +31,7 @@ struct Barrier {
         "r"(bytes)
         : "memory");
   }
+#endif
   // Arrives once the copies that the thread has started (CopyAsync) are there.
   __device__ void ArriveWithCopies() {
     asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];\n" ::"r"(SharedAddress(this))
@@ -38,14 +39,18 @@ struct Barrier {
   }
   // Waits for the end of the phase of this parity: 0 of the first one, then in turn.
   __device__ void Wait(int parity) {
-    asm volatile(
-        "{\n.reg .pred p;\nagain:\n"
-        "mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n"
-        "@!p bra again;\n}\n" ::"r"(SharedAddress(this)),
-        "r"(parity)
-        : "memory");
-  }
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define SLUICE_BARRIER_WAIT "mbarrier.try_wait"  // sleeps a while
+#else
+#define SLUICE_BARRIER_WAIT "mbarrier.test_wait"
 #endif
+    asm volatile("{\n.reg .pred p;\nagain:\n" SLUICE_BARRIER_WAIT
+                 ".parity.shared::cta.b64 p, [%0], %1;\n"
+                 "@!p bra again;\n}\n" ::"r"(SharedAddress(this)),
+                 "r"(parity)
+                 : "memory");
+#undef SLUICE_BARRIER_WAIT
+  }
 };
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900

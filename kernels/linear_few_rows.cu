@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "kernels/bulk_copy.cuh"
 #include "kernels/check.h"
 #include "kernels/launch.cuh"
 #include "kernels/linear_cuda.h"
@@ -10,208 +11,250 @@
 namespace sluice {
 namespace {
 
-constexpr int kWarps = 8;
+constexpr int kWarps = 8;  // that multiply; of bfloat16 one more fetches
 constexpr int kThreads = kWarps * kWarp;
-constexpr int kUnit = 8;               // outputs: those of one tensor core product
-constexpr int kTile = 2 * kUnit;       // outputs that a team sums at once
-constexpr int kSlab = 64;              // of K: one line of each weight of a tile
-constexpr int kParts = kSlab / 4 / 8;  // packs of a weight's slab that a lane holds
-constexpr int kStages = 5;             // slabs of a warp on their way: 80 KB a multiprocessor
-constexpr int kAhead = 4;              // slabs of x that are loaded at once
+constexpr int kFeedingThreads = kThreads + kWarp;
+constexpr int kRowTile = 8;             // rows of a tensor core product
+constexpr int kTile = 16;               // outputs of one
+constexpr int kStep = 4 * kPack;        // of K: two products, of which a lane has a pack
+constexpr int kPart = 64;               // of K: a warp's share of a chunk
+constexpr int kChunk = kWarps * kPart;  // of K
+constexpr int kStages = 5;              // chunks of a tile on their way: 80 KB, and two blocks fit
+constexpr int kHeld = 4;                // chunks of x that a lane holds its parts of
+constexpr int kPitch = kChunk + kStep;  // neighbouring rows of a tile lie in other banks
+constexpr int kSumPitch = kTile + 4;    // likewise
 
 struct Shared {
-  // What a lane has asked for is read by that lane alone.
-  uint4 weights[kStages][kWarps][2 * kParts][kWarp];
-  // A team's sums, by its members; of even and of odd tiles.
-  float sums[2][kWarps][kLinearFewRows][kTile];
+  __nv_bfloat16 weights[kStages][kTile][kPitch];
+  float sums[kWarps][kLinearFewRows][kSumPitch];
+  Barrier full[kStages];
+  Barrier empty[kStages];
 };
 
-// A block owns neighbouring units of one product. Its warps form teams that take tiles of them in
-// turn; the members of a team share K by slabs, by their number and K alone.
+// A block owns neighbouring outputs of one product and takes them tile by tile, a tile's weights
+// chunk by chunk of K.
 struct Work {
-  int32_t members;  // warps of a team: a power of two
-  int32_t member;
-  int32_t teams;  // of the block
-  int32_t team;
-  int32_t slabs;   // of this warp
-  int32_t begin;   // outputs of the block
-  int32_t end;     // behind the last
-  int32_t rounds;  // tiles of a team
-
-  __device__ Work(const LinearArgs& args, int32_t team_members) : members(team_members) {
-    const int32_t warp = threadIdx.x / kWarp;
-    member = warp % members;
-    team = warp / members;
-    teams = kWarps / members;
-    const int32_t all_slabs = (args.in_dim + kSlab - 1) / kSlab;
-    slabs = (all_slabs - member + members - 1) / members;
-    const int32_t units = (args.out_dim + kUnit - 1) / kUnit;
-    const auto block = static_cast<int32_t>(blockIdx.x);
-    const auto blocks = static_cast<int32_t>(gridDim.x);
-    const int32_t share = units / blocks;
-    const int32_t larger = units % blocks;  // blocks that have one more
-    begin = (block * share + min(block, larger)) * kUnit;
-    end = begin + (share + (block < larger ? 1 : 0)) * kUnit;
-    rounds = (end - begin + teams * kTile - 1) / (teams * kTile);
-    end = min(end, args.out_dim);
-  }
-  __device__ int32_t FirstOutput(int32_t round, int32_t of_team) const {
-    return begin + (round * teams + of_team) * kTile;
-  }
-  // Where the lane's first pack of a slab of the warp's lies in K.
-  __device__ int32_t FirstInput(int32_t slab) const {
-    return (member + slab * members) * kSlab + static_cast<int32_t>(threadIdx.x) % 4 * kPack;
-  }
-};
-
-// Fetches the lane's weights in the order in which they are used, kStages slabs ahead. With
-// g = lane / 4 and t = lane % 4 a lane holds, of weights g and g + 8 of a tile, packs t and t + 4:
-// a product takes its operands' columns of K in the order in which the packs hold them.
-struct Feed {
+  const __nv_bfloat16* x;
   const __nv_bfloat16* weight;
-  int32_t round = 0;
-  int32_t slab = 0;
+  int32_t begin;  // of the outputs
+  int32_t end;
+  int32_t chunks;
 
-  __device__ void Fetch(const LinearArgs& args, const Work& work, uint4 (&to)[2 * kParts][kWarp]) {
-    if (round < work.rounds && work.slabs > 0) {
-      const int32_t lane = threadIdx.x % kWarp;
-      const int32_t n = work.FirstOutput(round, work.team) + lane / 4;
-      const int32_t k = work.FirstInput(slab);
-#pragma unroll
-      for (int i = 0; i < 2 * kParts; ++i) {
-        const int32_t output = n + i / kParts * kUnit;
-        const int32_t input = k + i % kParts * 4 * kPack;
-        CopyAsync(&to[i][lane], weight + int64_t{output} * args.in_dim + input,
-                  output < work.end && input < args.in_dim);
-      }
-      if (++slab == work.slabs) {
-        slab = 0;
-        ++round;
-      }
-    }
-    CopyAsyncCommit();  // Also of nothing, so that every slab is a group.
+  __device__ explicit Work(const LinearArgs& args)
+      : x(static_cast<const __nv_bfloat16*>(args.x) + blockIdx.y * args.x_step),
+        weight(static_cast<const __nv_bfloat16*>(args.weight) + blockIdx.y * args.weight_step),
+        begin(static_cast<int32_t>(int64_t{args.out_dim} * blockIdx.x / gridDim.x)),
+        end(static_cast<int32_t>(int64_t{args.out_dim} * (blockIdx.x + 1) / gridDim.x)),
+        chunks((args.in_dim + kChunk - 1) / kChunk) {}
+};
+
+// A place in the ring of stages.
+struct Place {
+  int stage = 0;
+  int parity = 0;  // of the phase of the stage's barriers
+
+  __device__ void Advance() {
+    if (++stage < kStages) return;
+    stage = 0;
+    parity ^= 1;
   }
 };
 
-// A lane's numbers of a slab of x: of row g and of row g + 8, zeros where there are none.
-struct Inputs {
-  uint4 low[kParts];
-  uint4 high[kParts];
+#if __CUDA_ARCH__ >= 900
+constexpr int kFullArrivals = 1;
+#else
+constexpr int kFullArrivals = kWarp;
+#endif
 
+// Starts copying a chunk of a tile's weights, from `from` on, to a stage. Those of outputs and of K
+// that are not there stay what they were.
+__device__ void FetchChunk(const __nv_bfloat16* from, int32_t in_dim, int outputs, int length,
+                           __nv_bfloat16 (&to)[kTile][kPitch], Barrier& full) {
+  const int lane = threadIdx.x % kWarp;
+#if __CUDA_ARCH__ >= 900
+  // Whole runs of memory, by the copy engine.
+  const int bytes = length * static_cast<int>(sizeof(__nv_bfloat16));
+  if (lane == 0) full.ArriveExpecting(outputs * bytes);
+  __syncwarp();
+  if (lane < outputs) BulkCopy(to[lane], from + int64_t{lane} * in_dim, bytes, full);
+#else
+  for (int output = 0; output < outputs; ++output) {
+    for (int k = lane * kPack; k < length; k += kWarp * kPack) {
+      CopyAsync(&to[output][k], from + int64_t{output} * in_dim + k, true);
+    }
+  }
+  full.ArriveWithCopies();
+#endif
+}
+
+// The fetching warp: all of the block's weights in the order in which they are used, a stage each
+// as soon as it is free.
+__device__ void Feed(const LinearArgs& args, const Work& work, Shared& shared) {
+  Place place;
+  for (int32_t output = work.begin; output < work.end; output += kTile) {
+    for (int32_t k = 0; k < args.in_dim; k += kChunk) {
+      shared.empty[place.stage].Wait(place.parity ^ 1);
+      FetchChunk(work.weight + int64_t{output} * args.in_dim + k, args.in_dim,
+                 min(kTile, work.end - output), min(kChunk, args.in_dim - k),
+                 shared.weights[place.stage], shared.full[place.stage]);
+      place.Advance();
+    }
+  }
+  CopyAsyncCommit();
+  CopyAsyncWait<0>();  // No thread ends before its copies.
+}
+
+// A lane's numbers of the warp's part of a chunk of x: with g = lane / 4 and t = lane % 4 packs t
+// and t + 4 of rows g and g + 8, zeros where there are none. A product takes its operands' columns
+// of K in the order in which the packs hold them.
+template <int kRowTiles>
+struct Inputs {
+  uint4 packs[kPart / kStep][kRowTiles];
+
+  // `k` is that of the lane's first pack.
   __device__ void Load(const LinearArgs& args, const __nv_bfloat16* x, int32_t k) {
     const int32_t row = threadIdx.x % kWarp / 4;
 #pragma unroll
-    for (int part = 0; part < kParts; ++part) {
-      const int32_t at = k + part * 4 * kPack;
-      low[part] = make_uint4(0, 0, 0, 0);
-      high[part] = make_uint4(0, 0, 0, 0);
-      if (at >= args.in_dim) continue;
-      const __nv_bfloat16* const from = x + row * args.x_stride + at;
-      if (row < args.rows) low[part] = *reinterpret_cast<const uint4*>(from);
-      if (row + 8 < args.rows) {
-        high[part] = *reinterpret_cast<const uint4*>(from + 8 * args.x_stride);
+    for (int tile = 0; tile < kRowTiles; ++tile) {
+      const __nv_bfloat16* const from = x + (row + tile * kRowTile) * args.x_stride + k;
+#pragma unroll
+      for (int step = 0; step < kPart / kStep; ++step) {
+        packs[step][tile] = make_uint4(0, 0, 0, 0);
+        if (row + tile * kRowTile < args.rows && k + step * kStep < args.in_dim) {
+          packs[step][tile] = *reinterpret_cast<const uint4*>(from + step * kStep);
+        }
       }
     }
   }
 };
 
-// Adds a slab's products to the sums of a tile's two units.
-__device__ void AddSlab(const Inputs& x, const uint4 (&weights)[2 * kParts][kWarp],
-                        float (&sums)[2][4]) {
+// The lane's first column of a chunk.
+__device__ int OwnColumn() {
+  return static_cast<int>(threadIdx.x) / kWarp * kPart + static_cast<int>(threadIdx.x) % 4 * kPack;
+}
+
+// Adds the products of the warp's part of a chunk, of which `length` columns of K are there.
+template <int kRowTiles>
+__device__ void AddPart(const Inputs<kRowTiles>& x, const __nv_bfloat16 (&weights)[kTile][kPitch],
+                        int32_t length, float (&sums)[kRowTiles][4]) {
   const int lane = threadIdx.x % kWarp;
 #pragma unroll
-  for (int part = 0; part < kParts; ++part) {
-    const uint4 low = x.low[part];
-    const uint4 high = x.high[part];
-    const uint4 left = weights[part][lane];
-    const uint4 right = weights[kParts + part][lane];
-    Mma(sums[0], make_uint4(low.x, high.x, low.y, high.y), left.x, left.y);
-    Mma(sums[1], make_uint4(low.x, high.x, low.y, high.y), right.x, right.y);
-    Mma(sums[0], make_uint4(low.z, high.z, low.w, high.w), left.z, left.w);
-    Mma(sums[1], make_uint4(low.z, high.z, low.w, high.w), right.z, right.w);
-  }
-}
-
-// Result `i` of a round: (team, row, output). Null if there is none.
-template <typename Y>
-__device__ Y* ResultAt(const LinearArgs& args, const Work& work, int32_t round, int32_t i) {
-  const int32_t team = i / (args.rows * kTile);
-  const int32_t output = work.FirstOutput(round, team) + i % kTile;
-  if (team >= work.teams || output >= work.end) return nullptr;
-  return static_cast<Y*>(args.y) + blockIdx.y * args.y_step +
-         i / kTile % args.rows * args.y_stride + output;
-}
-
-// Adds up what the members of the teams have, in their order. `before` is what the thread's first
-// result is added to.
-template <typename Y>
-__device__ void StoreRound(const LinearArgs& args, const Work& work, int32_t round, float before,
-                           const float (&sums)[kWarps][kLinearFewRows][kTile]) {
-  for (int32_t i = threadIdx.x; i < work.teams * args.rows * kTile; i += kThreads) {
-    Y* const at = ResultAt<Y>(args, work, round, i);
-    if (at == nullptr) continue;
-    const int32_t first = i / (args.rows * kTile) * work.members;
-    float sum = 0.0F;
-    for (int32_t m = 0; m < work.members; ++m) {
-      sum += sums[first + m][i / kTile % args.rows][i % kTile];
+  for (int step = 0; step < kPart / kStep; ++step) {
+    const int k = OwnColumn() + step * kStep;
+    uint4 low = make_uint4(0, 0, 0, 0);  // What lies behind K may be no number.
+    uint4 high = low;
+    if (k < length) {
+      low = *reinterpret_cast<const uint4*>(&weights[lane / 4][k]);
+      high = *reinterpret_cast<const uint4*>(&weights[lane / 4 + 8][k]);
     }
-    if (args.accumulate) sum += i < kThreads ? before : ToFloat(*at);
-    *at = FromFloat<Y>(sum);
+#pragma unroll
+    for (int tile = 0; tile < kRowTiles; ++tile) {
+      const uint4 packs = x.packs[step][tile];
+      Mma(sums[tile], make_uint4(low.x, high.x, low.y, high.y), packs.x, packs.y);
+      Mma(sums[tile], make_uint4(low.z, high.z, low.w, high.w), packs.z, packs.w);
+    }
   }
 }
 
-// Grid: (parts of the outputs, products of the batch), one block a multiprocessor. Rows of x, up to
-// 16, are the tensor cores' first operand: rows that are not there are zeros, so that a row's bits
-// do not depend on their number. Bound by memory: weights are read once, and asked for before what
-// came before has ended.
-template <typename Y>
-__global__ __launch_bounds__(kThreads,
-                             2) void LinearFewRowsKernel(const __grid_constant__ LinearArgs args,
-                                                         int32_t members) {
+// Waits for the warps that multiply.
+__device__ void MeetMultiplying() { asm volatile("bar.sync 1, %0;\n" ::"n"(kThreads) : "memory"); }
+
+// Adds up what the warps have of a tile, each for its part of K, and stores it: a thread one
+// result.
+template <typename Y, int kRowTiles>
+struct Results {
+  Y* at = nullptr;  // null if the thread has none
+  float before = 0.0F;
+
+  __device__ Results(const LinearArgs& args, const Work& work, int32_t first) {
+    const int32_t row = threadIdx.x / kTile;
+    const int32_t output = first + static_cast<int32_t>(threadIdx.x) % kTile;
+    if (row >= args.rows || output >= work.end) return;
+    at = static_cast<Y*>(args.y) + blockIdx.y * args.y_step + row * args.y_stride + output;
+    if (args.accumulate) before = ToFloat(*at);
+  }
+
+  __device__ void Store(const float (&sums)[kRowTiles][4], Shared& shared) {
+    const int lane = threadIdx.x % kWarp;
+    MeetMultiplying();  // The tile before has been read.
+    auto& own = shared.sums[threadIdx.x / kWarp];
+#pragma unroll
+    for (int tile = 0; tile < kRowTiles; ++tile) {
+      const int row = tile * kRowTile + lane % 4 * 2;
+      own[row][lane / 4] = sums[tile][0];
+      own[row + 1][lane / 4] = sums[tile][1];
+      own[row][lane / 4 + 8] = sums[tile][2];
+      own[row + 1][lane / 4 + 8] = sums[tile][3];
+    }
+    MeetMultiplying();
+    if (at == nullptr) return;
+    float sum = 0.0F;
+#pragma unroll
+    for (int warp = 0; warp < kWarps; ++warp) {
+      sum += shared.sums[warp][threadIdx.x / kTile][threadIdx.x % kTile];
+    }
+    *at = FromFloat<Y>(before + sum);
+  }
+};
+
+// The multiplying warps. Weights are the first operand of the tensor cores, 16 outputs, rows of x
+// the second, so that a row's bits do not depend on the number of rows. x stays in registers if it
+// fits there, else its parts are loaded anew for each tile, kHeld chunks ahead.
+template <typename Y, int kRowTiles>
+__device__ void Multiply(const LinearArgs& args, const Work& work, Shared& shared) {
+  const int lane = threadIdx.x % kWarp;
+  Inputs<kRowTiles> inputs[kHeld];
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i) inputs[i].Load(args, work.x, OwnColumn() + i * kChunk);
+  Place place;
+  for (int32_t output = work.begin; output < work.end; output += kTile) {
+    Results<Y, kRowTiles> results(args, work, output);
+    float sums[kRowTiles][4] = {};
+    for (int32_t first = 0; first < work.chunks; first += kHeld) {
+#pragma unroll
+      for (int i = 0; i < kHeld; ++i) {
+        const int32_t chunk = first + i;
+        if (chunk >= work.chunks) break;
+        shared.full[place.stage].Wait(place.parity);
+        AddPart(inputs[i], shared.weights[place.stage], args.in_dim - chunk * kChunk, sums);
+        __syncwarp();
+        if (lane == 0) shared.empty[place.stage].Arrive();
+        place.Advance();
+        if (work.chunks <= kHeld) continue;
+        const bool ends = chunk + kHeld >= work.chunks;
+        if (ends && output + kTile >= work.end) continue;
+        inputs[i].Load(args, work.x, OwnColumn() + (ends ? i : chunk + kHeld) * kChunk);
+      }
+    }
+    results.Store(sums, shared);
+  }
+}
+
+// Grid: (parts of the outputs, products of the batch), one block a multiprocessor. Bound by memory:
+// weights are read once, and asked for before what came before has ended.
+template <typename Y, int kRowTiles>
+__global__ __launch_bounds__(kFeedingThreads,
+                             2) void LinearFewRowsKernel(const __grid_constant__ LinearArgs args) {
   extern __shared__ __align__(16) unsigned char raw[];
   Shared& shared = *reinterpret_cast<Shared*>(raw);
   AllowNextKernel();
-  const int warp = threadIdx.x / kWarp;
-  const int lane = threadIdx.x % kWarp;
-  const Work work(args, members);
-  Feed feed{static_cast<const __nv_bfloat16*>(args.weight) + blockIdx.y * args.weight_step};
-#pragma unroll
-  for (int stage = 0; stage < kStages; ++stage) {
-    feed.Fetch(args, work, shared.weights[stage][warp]);
+  const bool feeds = threadIdx.x >= kThreads;
+  if (threadIdx.x == kThreads) {
+    for (Barrier& barrier : shared.full) barrier.Init(kFullArrivals);
+    for (Barrier& barrier : shared.empty) barrier.Init(kWarps);
+#if __CUDA_ARCH__ >= 900
+    FenceBarrierInit();
+#endif
+  }
+  __syncthreads();
+  const Work work(args);
+  if (feeds) {
+    Feed(args, work, shared);
+    AwaitEarlierKernels();
+    return;
   }
   AwaitEarlierKernels();
-
-  const auto* const x = static_cast<const __nv_bfloat16*>(args.x) + blockIdx.y * args.x_step;
-  int stage = 0;
-  for (int32_t round = 0; round < work.rounds; ++round) {
-    const Y* const own = ResultAt<Y>(args, work, round, threadIdx.x);
-    const float before = args.accumulate && own != nullptr ? ToFloat(*own) : 0.0F;
-    float sums[2][4] = {};
-    for (int32_t first = 0; first < work.slabs; first += kAhead) {
-      Inputs inputs[kAhead];
-#pragma unroll
-      for (int i = 0; i < kAhead; ++i) {
-        if (first + i < work.slabs) inputs[i].Load(args, x, work.FirstInput(first + i));
-      }
-#pragma unroll
-      for (int i = 0; i < kAhead; ++i) {
-        if (first + i >= work.slabs) break;
-        CopyAsyncWait<kStages - 1>();
-        AddSlab(inputs[i], shared.weights[stage][warp], sums);
-        feed.Fetch(args, work, shared.weights[stage][warp]);
-        stage = stage + 1 == kStages ? 0 : stage + 1;
-      }
-    }
-    auto& totals = shared.sums[round % 2];
-#pragma unroll
-    for (int unit = 0; unit < 2; ++unit) {
-      float* const to = &totals[warp][lane / 4][unit * kUnit + lane % 4 * 2];
-      StorePair(to, make_float2(sums[unit][0], sums[unit][1]));
-      StorePair(to + 8 * kTile, make_float2(sums[unit][2], sums[unit][3]));
-    }
-    __syncthreads();
-    StoreRound<Y>(args, work, round, before, totals);
-  }
+  Multiply<Y, kRowTiles>(args, work, shared);
 }
 
 // Float32, without tensor cores. Grid: (outputs, `kThreads` / `team` a block; products of the
@@ -264,6 +307,18 @@ void LaunchFloat(const LinearArgs& args, cudaStream_t stream) {
   LaunchKernel({grid, kThreads}, stream, LinearFewFloatRowsKernel, args, team);
 }
 
+template <typename Y>
+void LaunchBFloat16(const LinearArgs& args, cudaStream_t stream) {
+  const int32_t most = (args.out_dim + kRowTile - 1) / kRowTile;
+  const int32_t parts = std::clamp(MultiprocessorCount() / args.batch, 1, most);
+  const LaunchShape shape = {dim3(parts, args.batch), kFeedingThreads, sizeof(Shared)};
+  if (args.rows <= kRowTile) {
+    LaunchKernel(shape, stream, LinearFewRowsKernel<Y, 1>, args);
+  } else {
+    LaunchKernel(shape, stream, LinearFewRowsKernel<Y, 2>, args);
+  }
+}
+
 }  // namespace
 
 void LinearFewRowsCuda(const LinearArgs& args, cudaStream_t stream) {
@@ -272,14 +327,10 @@ void LinearFewRowsCuda(const LinearArgs& args, cudaStream_t stream) {
     LaunchFloat(args, stream);
     return;
   }
-  const int32_t units = (args.out_dim + kUnit - 1) / kUnit;
-  const int32_t parts = std::clamp(MultiprocessorCount() / args.batch, 1, units);
-  const int32_t members = TeamOf((args.in_dim + kSlab - 1) / kSlab, kWarps);
-  const LaunchShape shape = {dim3(parts, args.batch), kThreads, sizeof(Shared)};
   if (args.y_dtype == DType::kFloat32) {
-    LaunchKernel(shape, stream, LinearFewRowsKernel<float>, args, members);
+    LaunchBFloat16<float>(args, stream);
   } else {
-    LaunchKernel(shape, stream, LinearFewRowsKernel<__nv_bfloat16>, args, members);
+    LaunchBFloat16<__nv_bfloat16>(args, stream);
   }
 }
 

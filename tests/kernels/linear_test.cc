@@ -152,6 +152,8 @@ TEST_P(LinearTest, AgreesWithTheOracle) {
                  {11, 40, 34000, 0, false},
                  {16, 584, 2504, 0, true},
                  {13, 5632, 2048, 0, true},
+                 {3, 2600, 4328, 0, false},
+                 {9, 2600, 4328, 0, true},
                  {10, 64, 301, 0, false},
                  {17, 1032, 264, 8, true}};
   uint64_t seed = 500;
