@@ -15,7 +15,7 @@
 
 namespace sluice {
 
-constexpr int32_t kLinearFewRows = 16;
+constexpr int32_t kLinearFewRows = 8;  // those of a tensor core product
 
 // 1 to kLinearFewRows rows of what LinearCuda takes. A row gets the same bits whatever their
 // number. Reads bfloat16 weights before the kernels queued earlier have ended (launch.cuh).

@@ -14,7 +14,6 @@ namespace {
 constexpr int kWarps = 8;  // that multiply; of bfloat16 one more fetches
 constexpr int kThreads = kWarps * kWarp;
 constexpr int kFeedingThreads = kThreads + kWarp;
-constexpr int kRowTile = 8;             // rows of a tensor core product
 constexpr int kTile = 16;               // outputs of one
 constexpr int kStep = 4 * kPack;        // of K: two products, of which a lane has a pack
 constexpr int kPart = 64;               // of K: a warp's share of a chunk
@@ -105,24 +104,20 @@ __device__ void Feed(const LinearArgs& args, const Work& work, Shared& shared) {
 }
 
 // A lane's numbers of the warp's part of a chunk of x: with g = lane / 4 and t = lane % 4 packs t
-// and t + 4 of rows g and g + 8, zeros where there are none. A product takes its operands' columns
+// and t + 4 of row g, zeros where there are none. A product takes its operands' columns
 // of K in the order in which the packs hold them.
-template <int kRowTiles>
 struct Inputs {
-  uint4 packs[kPart / kStep][kRowTiles];
+  uint4 packs[kPart / kStep];
 
   // `k` is that of the lane's first pack.
   __device__ void Load(const LinearArgs& args, const __nv_bfloat16* x, int32_t k) {
     const int32_t row = threadIdx.x % kWarp / 4;
+    const __nv_bfloat16* const from = x + row * args.x_stride + k;
 #pragma unroll
-    for (int tile = 0; tile < kRowTiles; ++tile) {
-      const __nv_bfloat16* const from = x + (row + tile * kRowTile) * args.x_stride + k;
-#pragma unroll
-      for (int step = 0; step < kPart / kStep; ++step) {
-        packs[step][tile] = make_uint4(0, 0, 0, 0);
-        if (row + tile * kRowTile < args.rows && k + step * kStep < args.in_dim) {
-          packs[step][tile] = *reinterpret_cast<const uint4*>(from + step * kStep);
-        }
+    for (int step = 0; step < kPart / kStep; ++step) {
+      packs[step] = make_uint4(0, 0, 0, 0);
+      if (row < args.rows && k + step * kStep < args.in_dim) {
+        packs[step] = *reinterpret_cast<const uint4*>(from + step * kStep);
       }
     }
   }
@@ -134,9 +129,8 @@ __device__ int OwnColumn() {
 }
 
 // Adds the products of the warp's part of a chunk, of which `length` columns of K are there.
-template <int kRowTiles>
-__device__ void AddPart(const Inputs<kRowTiles>& x, const __nv_bfloat16 (&weights)[kTile][kPitch],
-                        int32_t length, float (&sums)[kRowTiles][4]) {
+__device__ void AddPart(const Inputs& x, const __nv_bfloat16 (&weights)[kTile][kPitch],
+                        int32_t length, float (&sums)[4]) {
   const int lane = threadIdx.x % kWarp;
 #pragma unroll
   for (int step = 0; step < kPart / kStep; ++step) {
@@ -147,12 +141,9 @@ __device__ void AddPart(const Inputs<kRowTiles>& x, const __nv_bfloat16 (&weight
       low = *reinterpret_cast<const uint4*>(&weights[lane / 4][k]);
       high = *reinterpret_cast<const uint4*>(&weights[lane / 4 + 8][k]);
     }
-#pragma unroll
-    for (int tile = 0; tile < kRowTiles; ++tile) {
-      const uint4 packs = x.packs[step][tile];
-      Mma(sums[tile], make_uint4(low.x, high.x, low.y, high.y), packs.x, packs.y);
-      Mma(sums[tile], make_uint4(low.z, high.z, low.w, high.w), packs.z, packs.w);
-    }
+    const uint4 packs = x.packs[step];
+    Mma(sums, make_uint4(low.x, high.x, low.y, high.y), packs.x, packs.y);
+    Mma(sums, make_uint4(low.z, high.z, low.w, high.w), packs.z, packs.w);
   }
 }
 
@@ -161,7 +152,7 @@ __device__ void MeetMultiplying() { asm volatile("bar.sync 1, %0;\n" ::"n"(kThre
 
 // Adds up what the warps have of a tile, each for its part of K, and stores it: a thread one
 // result.
-template <typename Y, int kRowTiles>
+template <typename Y>
 struct Results {
   Y* at = nullptr;  // null if the thread has none
   float before = 0.0F;
@@ -174,18 +165,15 @@ struct Results {
     if (args.accumulate) before = ToFloat(*at);
   }
 
-  __device__ void Store(const float (&sums)[kRowTiles][4], Shared& shared) {
+  __device__ void Store(const float (&sums)[4], Shared& shared) {
     const int lane = threadIdx.x % kWarp;
     MeetMultiplying();  // The tile before has been read.
     auto& own = shared.sums[threadIdx.x / kWarp];
-#pragma unroll
-    for (int tile = 0; tile < kRowTiles; ++tile) {
-      const int row = tile * kRowTile + lane % 4 * 2;
-      own[row][lane / 4] = sums[tile][0];
-      own[row + 1][lane / 4] = sums[tile][1];
-      own[row][lane / 4 + 8] = sums[tile][2];
-      own[row + 1][lane / 4 + 8] = sums[tile][3];
-    }
+    const int row = lane % 4 * 2;
+    own[row][lane / 4] = sums[0];
+    own[row + 1][lane / 4] = sums[1];
+    own[row][lane / 4 + 8] = sums[2];
+    own[row + 1][lane / 4 + 8] = sums[3];
     MeetMultiplying();
     if (at == nullptr) return;
     float sum = 0.0F;
@@ -200,16 +188,16 @@ struct Results {
 // The multiplying warps. Weights are the first operand of the tensor cores, 16 outputs, rows of x
 // the second, so that a row's bits do not depend on the number of rows. x stays in registers if it
 // fits there, else its parts are loaded anew for each tile, kHeld chunks ahead.
-template <typename Y, int kRowTiles>
+template <typename Y>
 __device__ void Multiply(const LinearArgs& args, const Work& work, Shared& shared) {
   const int lane = threadIdx.x % kWarp;
-  Inputs<kRowTiles> inputs[kHeld];
+  Inputs inputs[kHeld];
 #pragma unroll
   for (int i = 0; i < kHeld; ++i) inputs[i].Load(args, work.x, OwnColumn() + i * kChunk);
   Place place;
   for (int32_t output = work.begin; output < work.end; output += kTile) {
-    Results<Y, kRowTiles> results(args, work, output);
-    float sums[kRowTiles][4] = {};
+    Results<Y> results(args, work, output);
+    float sums[4] = {};
     for (int32_t first = 0; first < work.chunks; first += kHeld) {
 #pragma unroll
       for (int i = 0; i < kHeld; ++i) {
@@ -232,7 +220,7 @@ __device__ void Multiply(const LinearArgs& args, const Work& work, Shared& share
 
 // Grid: (parts of the outputs, products of the batch), one block a multiprocessor. Bound by memory:
 // weights are read once, and asked for before what came before has ended.
-template <typename Y, int kRowTiles>
+template <typename Y>
 __global__ __launch_bounds__(kFeedingThreads,
                              2) void LinearFewRowsKernel(const __grid_constant__ LinearArgs args) {
   extern __shared__ __align__(16) unsigned char raw[];
@@ -254,7 +242,7 @@ __global__ __launch_bounds__(kFeedingThreads,
     return;
   }
   AwaitEarlierKernels();
-  Multiply<Y, kRowTiles>(args, work, shared);
+  Multiply<Y>(args, work, shared);
 }
 
 // Float32, without tensor cores. Grid: (outputs, `kThreads` / `team` a block; products of the
@@ -309,14 +297,10 @@ void LaunchFloat(const LinearArgs& args, cudaStream_t stream) {
 
 template <typename Y>
 void LaunchBFloat16(const LinearArgs& args, cudaStream_t stream) {
-  const int32_t most = (args.out_dim + kRowTile - 1) / kRowTile;
+  const int32_t most = (args.out_dim + kTile / 2 - 1) / (kTile / 2);
   const int32_t parts = std::clamp(MultiprocessorCount() / args.batch, 1, most);
   const LaunchShape shape = {dim3(parts, args.batch), kFeedingThreads, sizeof(Shared)};
-  if (args.rows <= kRowTile) {
-    LaunchKernel(shape, stream, LinearFewRowsKernel<Y, 1>, args);
-  } else {
-    LaunchKernel(shape, stream, LinearFewRowsKernel<Y, 2>, args);
-  }
+  LaunchKernel(shape, stream, LinearFewRowsKernel<Y>, args);
 }
 
 }  // namespace

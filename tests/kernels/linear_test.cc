@@ -239,7 +239,7 @@ TEST(LinearThreads, GiveTheSameBits) {
 // What linear_cpu.h and linear_cuda.h promise of few rows: a batch of decode rows may grow and
 // shrink.
 TEST_P(LinearTest, AFewRowsDoNotDependOnHowManyThereAre) {
-  const int32_t few = is_cuda() ? 16 : LinearCpu::kFewRows;
+  const int32_t few = is_cuda() ? 8 : LinearCpu::kFewRows;
   for (const Types& types : TypesUnderTest()) {
     for (const int32_t in_dim : {8, 24, 384, 1000, 2312}) {
       const Problem p = Make(types, few, in_dim, 72, 595);
