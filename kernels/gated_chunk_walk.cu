@@ -28,7 +28,6 @@ namespace sluice {
 namespace {
 
 constexpr int kGroupV = 64;  // columns of V of a warpgroup
-constexpr int kGroupWarps = kWarpgroup / kWarp;
 
 enum class Walk : uint8_t {
   kOutputs,  // from the state before the part; writes outputs, and the state after the last part
@@ -102,6 +101,15 @@ __device__ RingCursor<Stage, kStages> Draining(Ring<Stage, kStages>& ring) {
   return {ring, 0};
 }
 
+// Slots for the parts of segment i begin at first_chunk / span + i: no two segments share one.
+__device__ int FirstPartSlot(const ChunkParams& p, int segment) {
+  return p.args.segments[segment].first_chunk / p.parts.span + segment;
+}
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+constexpr int kGroupWarps = kWarpgroup / kWarp;
+
 // A run of chunks of one segment, all of them or a part.
 struct Part {
   int segment;
@@ -110,11 +118,6 @@ struct Part {
   int end;
   int chunks;  // of the segment
 };
-
-// Slots for the parts of segment i begin at first_chunk / span + i: no two segments share one.
-__device__ int FirstPartSlot(const ChunkParams& p, int segment) {
-  return p.args.segments[segment].first_chunk / p.parts.span + segment;
-}
 
 // The part of a slot; without chunks if the slot has none.
 __device__ Part PartOf(const ChunkParams& p, int slot) {
@@ -149,8 +152,6 @@ __device__ ChunkRows RowsOf(const Segment& segment, int index) {
   const int end = min((index + 1) * kChunk - skipped, segment.length);
   return {segment.row + begin, end - begin};
 }
-
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 // What a block works on.
 struct Block {
@@ -391,9 +392,20 @@ __device__ void Consume(const ChunkParams& p, const Part& part, const Block& blo
   Bf16* const out = static_cast<Bf16*>(op.out) + int64_t{block.head} * s.value_dim + column;
 
   StateTile<kImages> state;
-  const float* before = kWalk == Walk::kOutputs ? in_parts(slot - 1) : nullptr;
-  if (part.index == 0) before = in_slot;
+  // The state before a segment that is cut waits in the place of its last part, which no walk of
+  // states fills: the last part's block overwrites the slot while the first's may still read.
+  const int last = slot - part.index + (part.chunks - 1) / p.parts.span;
+  const bool is_first = part.index == 0;
+  const float* before = nullptr;
+  if (is_first && (kWalk == Walk::kStates || part.end == part.chunks)) {
+    before = in_slot;
+  } else if (kWalk == Walk::kOutputs) {
+    before = in_parts(is_first ? last : slot - 1);
+  }
   LoadState<kImages>(s, before, columns, state);
+  if constexpr (kWalk == Walk::kStates) {
+    if (is_first) StoreState<kImages>(s, in_parts(last), columns, state);
+  }
   [[maybe_unused]] float decay = 1.0F;  // of the thread's own channel over the part
 
   auto read = Draining(shared.reads);
@@ -505,6 +517,8 @@ __global__ __launch_bounds__(kWalkThreads<kGroups>,
     if constexpr (kGroups == 2) asm volatile("setmaxnreg.inc.sync.aligned.u32 232;\n");
     Consume<kKind, kWalk>(p, part, block, slot, shared);
   }
+#else
+  __trap();  // HasChunkWalks says that there are none.
 #endif
 }
 

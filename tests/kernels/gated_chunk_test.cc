@@ -165,6 +165,7 @@ std::vector<Row> Table() {
       {3, 3, 128, 128, {{600, 64, 0}, {300, 3, 0}, {2, 63, 0}}, kTypical, true, 2},
       {2, 2, 128, 64, {{600, 10, 0}}, kTypical, false, 0, kFloat32Tolerance, kConstant},
       {2, 2, 64, 64, {{640, 0, 0}}, kTypical, false, 0, kFloat32Tolerance, kExclusive},
+      {1, 1, 64, 64, {{2700, 5, 0}}, kTypical, true, 0},
       // Packed, behind rows of something else.
       {2,
        1,

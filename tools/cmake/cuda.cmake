@@ -10,6 +10,12 @@ if(NOT CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES ${SLUICE_CUDA_ARCHITECTURES})
   elseif(EXISTS /dev/nvidia0)
     set(CMAKE_CUDA_ARCHITECTURES native)
+    # Of which Hopper's would be 90, without what is Hopper's alone.
+    execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
+      OUTPUT_VARIABLE capabilities ERROR_QUIET)
+    if(capabilities MATCHES "^(9\\.0[\r\n]*)+$")
+      set(CMAKE_CUDA_ARCHITECTURES 90a-real)
+    endif()
   else()
     set(CMAKE_CUDA_ARCHITECTURES 90a-real)
   endif()
