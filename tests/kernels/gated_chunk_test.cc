@@ -138,6 +138,20 @@ constexpr GatedKind kExclusiveShared20 = {.name = "20 share keys, exclusive",
                                           .shared_keys = 20,
                                           .bonus = true};
 
+// Heads of their own, as models have them, over chunks enough to be cut into parts.
+std::vector<Row> LongTable() {
+  constexpr Gates kTypical = Gates::kTypical;
+  return {
+      {4, 4, 256, 512, {{520, 40, 0}, {64, 0, 0}}, kTypical, true, 1},
+      {2, 2, 256, 144, {{700, 0, 0}}, kTypical, false, 0, kFloat32Tolerance, kScalar},
+      {2, 2, 192, 64, {{330, 1, 0}}, kTypical, true, 0},
+      {3, 3, 128, 128, {{600, 64, 0}, {300, 3, 0}, {2, 63, 0}}, kTypical, true, 2},
+      {2, 2, 128, 64, {{600, 10, 0}}, kTypical, false, 0, kFloat32Tolerance, kConstant},
+      {2, 2, 64, 64, {{640, 0, 0}}, kTypical, false, 0, kFloat32Tolerance, kExclusive},
+      {1, 1, 64, 64, {{2700, 5, 0}}, kTypical, true, 0},
+  };
+}
+
 std::vector<Row> Table() {
   constexpr Gates kTypical = Gates::kTypical;
   std::vector<Row> table = {
@@ -158,14 +172,6 @@ std::vector<Row> Table() {
       {16, 4, 16, 32, {{65, 0, 0}, {1, 3, 0}, {64, 64, 0}}, kTypical, false, 0},
       {256, 128, 16, 16, {{3, 62, 0}}, kTypical, true, 0},
       {5, 5, 96, 48, {{66, 0, 0}}, kTypical, false, 0},
-      // Heads of their own, as models have them, over chunks enough to be cut into parts.
-      {4, 4, 256, 512, {{520, 40, 0}, {64, 0, 0}}, kTypical, true, 1},
-      {2, 2, 256, 144, {{700, 0, 0}}, kTypical, false, 0, kFloat32Tolerance, kScalar},
-      {2, 2, 192, 64, {{330, 1, 0}}, kTypical, true, 0},
-      {3, 3, 128, 128, {{600, 64, 0}, {300, 3, 0}, {2, 63, 0}}, kTypical, true, 2},
-      {2, 2, 128, 64, {{600, 10, 0}}, kTypical, false, 0, kFloat32Tolerance, kConstant},
-      {2, 2, 64, 64, {{640, 0, 0}}, kTypical, false, 0, kFloat32Tolerance, kExclusive},
-      {1, 1, 64, 64, {{2700, 5, 0}}, kTypical, true, 0},
       // Packed, behind rows of something else.
       {2,
        1,
@@ -227,6 +233,7 @@ std::vector<Row> Table() {
       {40, 40, 48, 16, {{140, 7, 0}}, Gates::kUnbounded, false, 0, kFloat32Tolerance, kShared20},
       {40, 40, 16, 32, {{80, 7, 0}}, Gates::kMixed, false, 0, kStrongTolerance, kExclusiveShared20},
   };
+  for (const Row& row : LongTable()) table.push_back(row);
   for (const GatedKind& kind : AllGatedKinds()) {
     const std::vector<TokenRun> runs = {{90, 50, 0}, {1, 0, 0}, {9, 0, 0}};
     table.push_back({4, 4, 48, 64, runs, kTypical, true, 3, kFloat32Tolerance, kind});
