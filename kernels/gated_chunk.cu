@@ -6,14 +6,13 @@
 #include "kernels/check.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/gated_chunk.cuh"
+#include "kernels/launch.cuh"
 #include "kernels/wgmma.cuh"
 
 namespace sluice {
 namespace {
 
 constexpr int64_t kAlign = 256;
-// Blocks of a walk that run at once, one an SM of an H100.
-constexpr int64_t kWaveBlocks = 132;
 // Parts of fewer chunks cost more than they gain.
 constexpr int64_t kLeastSpan = 4;
 
@@ -79,10 +78,10 @@ ChunkBuffers LayOutWalk(const GatedShape& s, int64_t chunks, Workspace& workspac
   return b;
 }
 
-// Parts of a walk that run at once.
+// Parts of a walk that run at once, a block a multiprocessor.
 int64_t PartsAtOnce(const GatedShape& s) {
   const int64_t slabs = (s.value_dim + kWalkColumns - 1) / kWalkColumns;
-  return kWaveBlocks / (s.heads * slabs);
+  return MultiprocessorCount() / (s.heads * slabs);
 }
 
 // Segments are cut where whole ones would leave half of the GPU without work.

@@ -33,6 +33,8 @@ __device__ inline void StoreWord(Bf16* at, float2 x) {
 
 // Row tile of number `index` of a triangle whose row r holds r + 1 tiles.
 __device__ inline int TriangleRow(int index) { return (index >= 1) + (index >= 3) + (index >= 6); }
+// Position of tile (row, col) of the triangle.
+__device__ constexpr int LowerTile(int row, int col) { return row * (row + 1) / 2 + col; }
 // Position of tile (row, col) of the triangle without its diagonal.
 __device__ constexpr int CrossTile(int row, int col) { return row * (row - 1) / 2 + col; }
 

@@ -223,7 +223,7 @@ __global__ __launch_bounds__(kWarps* kWarp) void OutputKernel(
     const uint4 b0 = LoadBFromColumns(values, Shared::kPitch, lane);
     const uint4 b1 = LoadBFromColumns(values + kTile, Shared::kPitch, lane);
     AddTiles(
-        row, [&](int m) { return shared.attention[m * (m + 1) / 2 + row][lane]; }, b0, b1, sum);
+        row, [&](int m) { return shared.attention[LowerTile(m, row)][lane]; }, b0, b1, sum);
   }
   CopyAsyncWait<0>();
   StoreWarpOutput(p, span, head, value0, sum, shared.value);

@@ -223,7 +223,7 @@ __device__ void StoreTile(const ScoreTile& tile, const TileWeights& weights, int
       *reinterpret_cast<uint32_t*>(image + at) = word(i / 2, i % 2);
     }
   } else {
-    attention[(tile.row * (tile.row + 1) / 2 + tile.col) * kWarp + lane] =
+    attention[LowerTile(tile.row, tile.col) * kWarp + lane] =
         make_uint4(word(0, 0), word(0, 1), word(1, 0), word(1, 1));
   }
 }

@@ -153,7 +153,7 @@ __device__ void AddCross(const OutputShared& shared, const uint4* attention, int
     sum[n][3] *= decay.y;
   }
   for (int col = 0; col < warp; ++col) {
-    const uint4 a = attention[(warp * (warp + 1) / 2 + col) * kWarp + lane];
+    const uint4 a = attention[LowerTile(warp, col) * kWarp + lane];
     const Bf16* const values = shared.cross[CrossTile(warp, col) * kTile];
 #pragma unroll
     for (int n = 0; n < kSliceTiles; ++n) {
@@ -255,7 +255,7 @@ __global__ __launch_bounds__(kChunkThreads) void ValueOutputKernel(
   const TileDecays decays = TileDecaysOf(shared.totals, warp, lane);
   StorePair(&shared.before[warp][2 * lane], decays.before);
   WriteCross(shared, tile, decays, warp, lane);
-  WriteScores(attention[(warp * (warp + 1) / 2 + warp) * kWarp + lane], lane, shared.scores[warp]);
+  WriteScores(attention[LowerTile(warp, warp) * kWarp + lane], lane, shared.scores[warp]);
 
   OutputTile sum = {};
   ReadState(queries, state, key_tiles, value_tiles, min(kSliceTiles, value_tiles - column0 / kTile),

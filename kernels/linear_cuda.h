@@ -1,5 +1,5 @@
-// Linear on the GPU: of a few rows by a kernel of ours, which reads the weights as fast as memory
-// gives them, and by cuBLASLt.
+// Linear on the GPU: of a few rows by a kernel of ours, which is bound by reading the weights, and
+// by cuBLASLt.
 #pragma once
 
 #include <cublasLt.h>

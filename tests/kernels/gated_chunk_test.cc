@@ -1,5 +1,6 @@
 #include "kernels/gated_chunk.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -262,12 +263,19 @@ TEST_P(GatedChunkTest, AgreesWithTheOracle) {
   }
 }
 
-// Ways of a GPU, of which the fixture's device is one.
-std::vector<CudaOptions> OtherWays() { return {{.portable = true}, {.batch_invariant = false}}; }
+// A GPU's ways of computing it, of which the fixture's device has but one.
+class GatedChunkWaysTest : public DeviceTest {};
+std::vector<DeviceKind> GpusUnderTest() {
+  std::vector<DeviceKind> kinds = DevicesUnderTest();
+  kinds.erase(std::remove(kinds.begin(), kinds.end(), DeviceKind::kCpu), kinds.end());
+  return kinds;
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GatedChunkWaysTest);
+INSTANTIATE_TEST_SUITE_P(Gpus, GatedChunkWaysTest, testing::ValuesIn(GpusUnderTest()), DeviceName);
 
-TEST_P(GatedChunkTest, AgreesWithTheOracleInEveryWay) {
-  if (!is_cuda()) return;
-  for (const CudaOptions& options : OtherWays()) {
+TEST_P(GatedChunkWaysTest, AgreeWithTheOracle) {
+  const CudaOptions ways[] = {{.portable = true}, {.batch_invariant = false}};
+  for (const CudaOptions& options : ways) {
     std::string error;
     const std::unique_ptr<Device> other = CreateCudaDevice(options, &error);
     ASSERT_NE(other, nullptr) << error;
