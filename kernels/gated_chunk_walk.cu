@@ -17,11 +17,11 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "kernels/bulk_copy.cuh"
 #include "kernels/cuda_ops.h"
 #include "kernels/gated_chunk_bf16.cuh"
 #include "kernels/mma.cuh"
 #include "kernels/reduce.cuh"
+#include "kernels/ring.cuh"
 #include "kernels/wgmma.cuh"
 
 namespace sluice {
@@ -59,47 +59,13 @@ struct NoStage {};
 template <int kGroups>
 constexpr int kCopyThreads = kGroups == 1 ? kWarp : kWarpgroup;
 
-// A ring of what is on its way, and of what is in use.
-template <typename Stage, int kStages>
-struct Ring {
-  Stage stages[kStages];
-  Barrier full[kStages];
-  Barrier empty[kStages];
-};
-
 template <Walk kWalk, int kImages, int kGroups>
 struct WalkShared {
   static constexpr bool kReads = kWalk == Walk::kOutputs;
 
-  Ring<UpdateStage<kImages, kGroups>, kReads ? 2 : 4> updates;
-  Ring<std::conditional_t<kReads, ReadStage<kImages>, NoStage>, 2> reads;
+  StageRing<UpdateStage<kImages, kGroups>, kReads ? 2 : 4> updates;
+  StageRing<std::conditional_t<kReads, ReadStage<kImages>, NoStage>, 2> reads;
 };
-
-// Goes around a ring: first the stages' phase of `parity`.
-template <typename Stage, int kStages>
-struct RingCursor {
-  Ring<Stage, kStages>& ring;
-  int parity;
-  int index = 0;
-
-  __device__ auto& stage() { return ring.stages[index]; }
-  __device__ Barrier& full() { return ring.full[index]; }
-  __device__ Barrier& empty() { return ring.empty[index]; }
-  __device__ void Advance() {
-    if (++index < kStages) return;
-    index = 0;
-    parity ^= 1;
-  }
-};
-// The stages are empty: their phase before the first one is over.
-template <typename Stage, int kStages>
-__device__ RingCursor<Stage, kStages> Filling(Ring<Stage, kStages>& ring) {
-  return {ring, 1};
-}
-template <typename Stage, int kStages>
-__device__ RingCursor<Stage, kStages> Draining(Ring<Stage, kStages>& ring) {
-  return {ring, 0};
-}
 
 // Slots for the parts of segment i begin at first_chunk / span + i: no two segments share one.
 __device__ int FirstPartSlot(const ChunkParams& p, int segment) {
@@ -454,8 +420,8 @@ __device__ void Consume(const ChunkParams& p, const Part& part, const Block& blo
     if constexpr (kWalk == Walk::kOutputs) {
       WgmmaWait<1>();
       FenceSums(sums);
-      __syncwarp();  // All lanes have the values, and are done with what was read.
-      if (lane == 0) read.empty().Arrive();
+      __syncwarp();  // All lanes have the values: outputs may take their place.
+      read.empty().Arrive();
       read.Advance();
       StageOutputs(sums, kPitch, lane, values);
       SyncGroup(group);
@@ -464,8 +430,7 @@ __device__ void Consume(const ChunkParams& p, const Part& part, const Block& blo
     }
     WgmmaWait<0>();
     FenceSums(state);
-    __syncwarp();
-    if (lane == 0) update.empty().Arrive();
+    update.empty().Arrive();
     update.Advance();
   }
   if constexpr (kWalk == Walk::kOutputs) {
@@ -501,12 +466,8 @@ __global__ __launch_bounds__(kWalkThreads<kGroups>,
   if (kWalk == Walk::kStates && part.end == part.chunks) return;
   const Block block = BlockOf<kGroups>(p.args.shape);
   if (threadIdx.x == 0) {
-    const auto init = [](auto& ring, int copies) {
-      for (Barrier& barrier : ring.full) barrier.Init(1 + copies);
-      for (Barrier& barrier : ring.empty) barrier.Init(kGroups * kGroupWarps);
-    };
-    init(shared.updates, kCopyThreads<kGroups>);
-    init(shared.reads, 0);
+    shared.updates.Init(1 + kCopyThreads<kGroups>, kGroups * kWarpgroup);
+    shared.reads.Init(1, kGroups * kWarpgroup);
     FenceBarrierInit();
   }
   __syncthreads();

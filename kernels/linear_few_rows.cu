@@ -1,12 +1,12 @@
 #include <algorithm>
 
-#include "kernels/bulk_copy.cuh"
 #include "kernels/check.h"
 #include "kernels/launch.cuh"
 #include "kernels/linear_cuda.h"
 #include "kernels/mma.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/reduce.cuh"
+#include "kernels/ring.cuh"
 
 namespace sluice {
 namespace {
@@ -16,18 +16,19 @@ constexpr int kThreads = kWarps * kWarp;
 constexpr int kFeedingThreads = kThreads + kWarp;
 constexpr int kTile = 16;               // outputs of one
 constexpr int kStep = 4 * kPack;        // of K: two products, of which a lane has a pack
-constexpr int kPart = 64;               // of K: a warp's share of a chunk
+constexpr int kPart = 128;              // of K: a warp's share of a chunk
 constexpr int kChunk = kWarps * kPart;  // of K
-constexpr int kStages = 5;              // chunks of a tile on their way: 80 KB, and two blocks fit
-constexpr int kHeld = 4;                // chunks of x that a lane holds its parts of
+constexpr int kStages = 3;              // chunks of a tile on their way: 96 KB, and two blocks fit
+constexpr int kHeld = 2;                // chunks of x that a lane holds its parts of
 constexpr int kPitch = kChunk + kStep;  // neighbouring rows of a tile lie in other banks
 constexpr int kSumPitch = kTile + 4;    // likewise
+constexpr int kPlainDim = 128;          // of K: no more is over before a ring has begun
+
+using Chunk = __nv_bfloat16[kTile][kPitch];
 
 struct Shared {
-  __nv_bfloat16 weights[kStages][kTile][kPitch];
+  StageRing<Chunk, kStages> weights;
   float sums[kWarps][kLinearFewRows][kSumPitch];
-  Barrier full[kStages];
-  Barrier empty[kStages];
 };
 
 // A block owns neighbouring outputs of one product and takes them tile by tile, a tile's weights
@@ -47,18 +48,6 @@ struct Work {
         chunks((args.in_dim + kChunk - 1) / kChunk) {}
 };
 
-// A place in the ring of stages.
-struct Place {
-  int stage = 0;
-  int parity = 0;  // of the phase of the stage's barriers
-
-  __device__ void Advance() {
-    if (++stage < kStages) return;
-    stage = 0;
-    parity ^= 1;
-  }
-};
-
 #if __CUDA_ARCH__ >= 900
 constexpr int kFullArrivals = 1;
 #else
@@ -68,7 +57,7 @@ constexpr int kFullArrivals = kWarp;
 // Starts copying a chunk of a tile's weights, from `from` on, to a stage. Those of outputs and of K
 // that are not there stay what they were.
 __device__ void FetchChunk(const __nv_bfloat16* from, int32_t in_dim, int outputs, int length,
-                           __nv_bfloat16 (&to)[kTile][kPitch], Barrier& full) {
+                           Chunk& to, Barrier& full) {
   const int lane = threadIdx.x % kWarp;
 #if __CUDA_ARCH__ >= 900
   // Whole runs of memory, by the copy engine.
@@ -89,13 +78,13 @@ __device__ void FetchChunk(const __nv_bfloat16* from, int32_t in_dim, int output
 // The fetching warp: all of the block's weights in the order in which they are used, a stage each
 // as soon as it is free.
 __device__ void Feed(const LinearArgs& args, const Work& work, Shared& shared) {
-  Place place;
+  auto place = Filling(shared.weights);
   for (int32_t output = work.begin; output < work.end; output += kTile) {
     for (int32_t k = 0; k < args.in_dim; k += kChunk) {
-      shared.empty[place.stage].Wait(place.parity ^ 1);
+      place.empty().Wait(place.parity);
       FetchChunk(work.weight + int64_t{output} * args.in_dim + k, args.in_dim,
-                 min(kTile, work.end - output), min(kChunk, args.in_dim - k),
-                 shared.weights[place.stage], shared.full[place.stage]);
+                 min(kTile, work.end - output), min(kChunk, args.in_dim - k), place.stage(),
+                 place.full());
       place.Advance();
     }
   }
@@ -129,8 +118,7 @@ __device__ int OwnColumn() {
 }
 
 // Adds the products of the warp's part of a chunk, of which `length` columns of K are there.
-__device__ void AddPart(const Inputs& x, const __nv_bfloat16 (&weights)[kTile][kPitch],
-                        int32_t length, float (&sums)[4]) {
+__device__ void AddPart(const Inputs& x, const Chunk& weights, int32_t length, float (&sums)[4]) {
   const int lane = threadIdx.x % kWarp;
 #pragma unroll
   for (int step = 0; step < kPart / kStep; ++step) {
@@ -190,11 +178,10 @@ struct Results {
 // fits there, else its parts are loaded anew for each tile, kHeld chunks ahead.
 template <typename Y>
 __device__ void Multiply(const LinearArgs& args, const Work& work, Shared& shared) {
-  const int lane = threadIdx.x % kWarp;
   Inputs inputs[kHeld];
 #pragma unroll
   for (int i = 0; i < kHeld; ++i) inputs[i].Load(args, work.x, OwnColumn() + i * kChunk);
-  Place place;
+  auto place = Draining(shared.weights);
   for (int32_t output = work.begin; output < work.end; output += kTile) {
     Results<Y> results(args, work, output);
     float sums[4] = {};
@@ -203,10 +190,9 @@ __device__ void Multiply(const LinearArgs& args, const Work& work, Shared& share
       for (int i = 0; i < kHeld; ++i) {
         const int32_t chunk = first + i;
         if (chunk >= work.chunks) break;
-        shared.full[place.stage].Wait(place.parity);
-        AddPart(inputs[i], shared.weights[place.stage], args.in_dim - chunk * kChunk, sums);
-        __syncwarp();
-        if (lane == 0) shared.empty[place.stage].Arrive();
+        place.full().Wait(place.parity);
+        AddPart(inputs[i], place.stage(), args.in_dim - chunk * kChunk, sums);
+        place.empty().Arrive();
         place.Advance();
         if (work.chunks <= kHeld) continue;
         const bool ends = chunk + kHeld >= work.chunks;
@@ -228,8 +214,7 @@ __global__ __launch_bounds__(kFeedingThreads,
   AllowNextKernel();
   const bool feeds = threadIdx.x >= kThreads;
   if (threadIdx.x == kThreads) {
-    for (Barrier& barrier : shared.full) barrier.Init(kFullArrivals);
-    for (Barrier& barrier : shared.empty) barrier.Init(kWarps);
+    shared.weights.Init(kFullArrivals, kThreads);
 #if __CUDA_ARCH__ >= 900
     FenceBarrierInit();
 #endif
@@ -245,17 +230,18 @@ __global__ __launch_bounds__(kFeedingThreads,
   Multiply<Y>(args, work, shared);
 }
 
-// Float32, without tensor cores. Grid: (outputs, `kThreads` / `team` a block; products of the
-// batch). A team of threads, part of a warp, owns one output of all rows; what it adds up in which
-// order is a matter of in_dim alone.
-__global__ __launch_bounds__(kThreads) void LinearFewFloatRowsKernel(
+// Without tensor cores. Grid: (outputs, `kThreads` / `team` a block; products of the batch). A team
+// of threads, part of a warp, owns one output of all rows; what it adds up in which order is a
+// matter of in_dim alone.
+template <typename T, typename Y>
+__global__ __launch_bounds__(kThreads) void LinearPlainRowsKernel(
     const __grid_constant__ LinearArgs args, int32_t team) {
   EnterStream();
   const auto output = static_cast<int32_t>((blockIdx.x * kThreads + threadIdx.x) / team);
   const int32_t member = static_cast<int32_t>(threadIdx.x) % team;
-  const float* const x = static_cast<const float*>(args.x) + blockIdx.y * args.x_step;
-  const float* const weight = static_cast<const float*>(args.weight) +
-                              blockIdx.y * args.weight_step + int64_t{output} * args.in_dim;
+  const T* const x = static_cast<const T*>(args.x) + blockIdx.y * args.x_step;
+  const T* const weight = static_cast<const T*>(args.weight) + blockIdx.y * args.weight_step +
+                          int64_t{output} * args.in_dim;
   float sums[kLinearFewRows] = {};
 #pragma unroll 4
   for (int32_t k = member * kPack; output < args.out_dim && k < args.in_dim; k += team * kPack) {
@@ -268,7 +254,7 @@ __global__ __launch_bounds__(kThreads) void LinearFewFloatRowsKernel(
       for (int c = 0; c < kPack; ++c) sums[r] = fmaf(xr.v[c], w.v[c], sums[r]);
     }
   }
-  float* const y = static_cast<float*>(args.y) + blockIdx.y * args.y_step + output;
+  Y* const y = static_cast<Y*>(args.y) + blockIdx.y * args.y_step + output;
 #pragma unroll
   for (int r = 0; r < kLinearFewRows; ++r) {
     if (r >= args.rows) return;
@@ -276,8 +262,8 @@ __global__ __launch_bounds__(kThreads) void LinearFewFloatRowsKernel(
       sums[r] += __shfl_xor_sync(kAllLanes, sums[r], offset);
     }
     if (member != 0 || output >= args.out_dim) continue;
-    float* const at = y + r * args.y_stride;
-    *at = args.accumulate ? *at + sums[r] : sums[r];
+    Y* const at = y + r * args.y_stride;
+    *at = FromFloat<Y>(args.accumulate ? ToFloat(*at) + sums[r] : sums[r]);
   }
 }
 
@@ -288,15 +274,20 @@ int32_t TeamOf(int32_t parts, int32_t most) {
   return team;
 }
 
-void LaunchFloat(const LinearArgs& args, cudaStream_t stream) {
+template <typename T, typename Y>
+void LaunchPlain(const LinearArgs& args, cudaStream_t stream) {
   const int32_t team = TeamOf(args.in_dim / kPack, kWarp);
   const int64_t threads = int64_t{args.out_dim} * team;
   const dim3 grid(static_cast<unsigned>((threads + kThreads - 1) / kThreads), args.batch);
-  LaunchKernel({grid, kThreads}, stream, LinearFewFloatRowsKernel, args, team);
+  LaunchKernel({grid, kThreads}, stream, LinearPlainRowsKernel<T, Y>, args, team);
 }
 
 template <typename Y>
 void LaunchBFloat16(const LinearArgs& args, cudaStream_t stream) {
+  if (args.in_dim <= kPlainDim) {
+    LaunchPlain<__nv_bfloat16, Y>(args, stream);
+    return;
+  }
   const int32_t most = (args.out_dim + kTile / 2 - 1) / (kTile / 2);
   const int32_t parts = std::clamp(MultiprocessorCount() / args.batch, 1, most);
   const LaunchShape shape = {dim3(parts, args.batch), kFeedingThreads, sizeof(Shared)};
@@ -308,7 +299,7 @@ void LaunchBFloat16(const LinearArgs& args, cudaStream_t stream) {
 void LinearFewRowsCuda(const LinearArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.rows >= 1 && args.rows <= kLinearFewRows && args.batch <= 65535);
   if (args.x_dtype == DType::kFloat32) {
-    LaunchFloat(args, stream);
+    LaunchPlain<float, float>(args, stream);
     return;
   }
   if (args.y_dtype == DType::kFloat32) {

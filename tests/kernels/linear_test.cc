@@ -93,8 +93,8 @@ class LinearTest : public DeviceTest {
 INSTANTIATE_TEST_SUITE_P(Devices, LinearTest, testing::ValuesIn(DevicesUnderTest()), DeviceName);
 
 Tolerance ToleranceOf(Types types) {
-  // One rounding of each result.
-  if (types.y == DType::kBFloat16) return {4e-3, 5e-3};  // rounding alone reaches 2^-8
+  // One rounding of each result, and the library may round a product before it adds it to y.
+  if (types.y == DType::kBFloat16) return {4e-3, 1e-2};  // rounding alone reaches 2^-8
   // What sums of float32 give; tensor cores cut off instead of rounding.
   return {1e-5, 6e-5};
 }
