@@ -16,10 +16,12 @@ constexpr int32_t kMaxDim = 32768;
 constexpr int kMaxThreads = 1024;
 constexpr int kSmallThreads = 256;  // of a block of warps that have a norm each
 
-// A norm is a warp's if each lane then has one pack, else a block's, of as many warps as have one.
-constexpr int32_t kMaxWarpDim = kWarp * kPack;
-
-enum class Team { kWarp, kBlock };
+// A norm is a block's, of as many warps as it has runs of kRun numbers, a pack a lane. Of one run,
+// and where there are many norms, it is a warp's, which does for each run what that run's warp
+// would: the bits are the same.
+constexpr int32_t kRun = kWarp * kPack;
+constexpr int32_t kMaxWarpRuns = 8;
+constexpr int64_t kManyNorms = 2048;
 
 // What of NormArgs a kernel knows: a weight; a gate too; everything. Who knows less has more norms
 // on their way at once.
@@ -35,11 +37,6 @@ __device__ float BlockSum(float value) {
   for (unsigned warp = 0; warp < blockDim.x / kWarp; ++warp) sum += partial[warp];
   __syncthreads();
   return sum;
-}
-
-template <Team kTeam>
-__device__ float TeamSum(float value) {
-  return kTeam == Team::kWarp ? WarpReduce(value, Plus()) : BlockSum(value);
 }
 
 __device__ Pack Times(Pack a, const Pack& b) {
@@ -58,16 +55,18 @@ __device__ Pack LoadOr(const T* from, int32_t d, float absent) {
   return pack;
 }
 
-// Grid: norms (rows * groups) / teams of a block. Bound by memory, for few rows by how often it is
-// waited for: a thread asks for all that its first pack needs at once, for weight and bias before
-// what came before has ended. Norms of more than kMaxThreads packs are read anew for each pass over
-// them.
-template <typename T, Team kTeam, Extent kExtent>
-__global__ __launch_bounds__(kTeam == Team::kWarp ? kSmallThreads : kMaxThreads) void NormKernel(
+// Grid: norms (rows * groups), or those over the warps of a block if kRuns is not 0: a warp then
+// has one of at most kRuns runs. Bound by memory, for few rows by how often it is waited for: a
+// thread asks for all that its packs need at once, for weight and bias before what came before has
+// ended. A block's norms of more than kMaxThreads packs are read anew for each pass over them.
+template <typename T, int kRuns, Extent kExtent>
+__global__ __launch_bounds__(kRuns > 0 ? kSmallThreads : kMaxThreads) void NormKernel(
     const __grid_constant__ NormArgs args) {
   constexpr bool kGeneral = kExtent == Extent::kAll;
+  constexpr bool kOfWarp = kRuns > 0;
+  constexpr int kPacks = kOfWarp ? kRuns : 1;  // that a thread holds
   AllowNextKernel();
-  const int32_t team = kTeam == Team::kWarp ? kWarp : static_cast<int32_t>(blockDim.x);
+  const int32_t team = kOfWarp ? kWarp : static_cast<int32_t>(blockDim.x);
   const int64_t norm = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / team;
   const int64_t row = norm / args.groups;
   const int64_t first = norm % args.groups * args.dim;
@@ -76,13 +75,16 @@ __global__ __launch_bounds__(kTeam == Team::kWarp ? kSmallThreads : kMaxThreads)
   const int32_t step = team * kPack;
   const float* const weight = args.weight == nullptr ? nullptr : args.weight + weight_at;
   const float* const bias = !kGeneral || args.bias == nullptr ? nullptr : args.bias + weight_at;
-  Pack weights;
-  Pack biases;
-  const auto load_weight = [&](int32_t d) {
-    weights = LoadOr(weight, d, 1.0F);
-    if constexpr (kGeneral) biases = LoadOr(bias, d, 0.0F);
+  Pack weights[kPacks];
+  Pack biases[kPacks];
+  const auto load_weight = [&](int pack, int32_t d) {
+    if (d >= args.dim) return;
+    weights[pack] = LoadOr(weight, d, 1.0F);
+    if constexpr (kGeneral) biases[pack] = LoadOr(bias, d, 0.0F);
   };
-  if (begin < args.dim) load_weight(begin);
+  // Several packs' weights come from the cache once they are needed, and leave registers to rows.
+  constexpr bool kEarlyWeights = kPacks == 1;
+  if (kEarlyWeights) load_weight(0, begin);
   AwaitEarlierKernels();
   if (norm >= int64_t{args.rows} * args.groups) return;  // whole warps
 
@@ -91,69 +93,99 @@ __global__ __launch_bounds__(kTeam == Team::kWarp ? kSmallThreads : kMaxThreads)
                             ? nullptr
                             : static_cast<const T*>(args.gate) + row * args.gate_stride + first;
   const bool gate_first = kGeneral && args.gate_first;
-  Pack values;
-  Pack gates;
-  const auto load_row = [&](int32_t d) {
-    values = LoadPack(x + d);
-    gates = LoadOr(gate, d, 1.0F);
-    if (gate != nullptr) gates = Activated(args.gate_act, gates);
-    if (gate_first) values = Times(values, gates);
+  Pack values[kPacks];
+  Pack gates[kPacks];
+  const auto load_row = [&](int pack, int32_t d) {
+    if (d >= args.dim) return;
+    values[pack] = LoadPack(x + d);
+    gates[pack] = LoadOr(gate, d, 1.0F);
+    if (gate != nullptr) gates[pack] = Activated(args.gate_act, gates[pack]);
+    if (gate_first) values[pack] = Times(values[pack], gates[pack]);
   };
-  if (begin < args.dim) load_row(begin);
-  const bool once = args.dim <= step;
+#pragma unroll
+  for (int pack = 0; pack < kPacks; ++pack) load_row(pack, begin + pack * step);
+  const bool once = kOfWarp || args.dim <= step;
 
   float mean = 0.0F;
   float inverse = 1.0F;
   // A sum of squares about a mean found before does not cancel.
   for (int pass = kGeneral && args.center ? 0 : 1; pass < 2; ++pass) {
-    float sum = 0.0F;
-    for (int32_t d = begin; d < args.dim; d += step) {
-      if (!once) load_row(d);
+    const auto add = [&](const Pack& pack, float sum) {
 #pragma unroll
-      for (float value : values.v) {
+      for (float value : pack.v) {
         value -= mean;
         sum = fmaf(value, pass == 0 ? 1.0F : value, sum);
       }
+      return sum;
+    };
+    float sum = 0.0F;
+    if constexpr (kOfWarp) {
+#pragma unroll
+      for (int pack = 0; pack < kPacks; ++pack) {
+        const bool has = begin + pack * step < args.dim;
+        const float of_run = WarpReduce(has ? add(values[pack], 0.0F) : 0.0F, Plus());
+        sum = pack == 0 ? of_run : sum + of_run;
+      }
+    } else {
+      for (int32_t d = begin; d < args.dim; d += step) {
+        if (!once) load_row(0, d);
+        sum = add(values[0], sum);
+      }
+      sum = BlockSum(sum);
     }
-    sum = TeamSum<kTeam>(sum) / static_cast<float>(args.dim);
+    sum /= static_cast<float>(args.dim);
     if (pass == 0) mean = sum;
     if (pass == 1) inverse = 1.0F / sqrtf(sum + args.eps);
   }
 
   T* const y = static_cast<T*>(args.y) + row * args.y_stride + first;
-  for (int32_t d = begin; d < args.dim; d += step) {
-    if (!once) {
-      load_row(d);
-      load_weight(d);
-    }
+  const auto store = [&](int pack, int32_t d) {
 #pragma unroll
-    for (float& value : values.v) value = (value - mean) * inverse;
-    values = Times(values, weights);
+    for (float& value : values[pack].v) value = (value - mean) * inverse;
+    values[pack] = Times(values[pack], weights[pack]);
     if constexpr (kGeneral) {
 #pragma unroll
-      for (int i = 0; i < kPack; ++i) values.v[i] += biases.v[i];
+      for (int i = 0; i < kPack; ++i) values[pack].v[i] += biases[pack].v[i];
     }
-    if (!gate_first) values = Times(values, gates);
-    StorePack(y + d, values);
+    if (!gate_first) values[pack] = Times(values[pack], gates[pack]);
+    StorePack(y + d, values[pack]);
+  };
+  if constexpr (kOfWarp) {
+#pragma unroll
+    for (int pack = 0; pack < kPacks; ++pack) {
+      const int32_t d = begin + pack * step;
+      if (d >= args.dim) return;
+      if (!kEarlyWeights) load_weight(pack, d);
+      store(pack, d);
+    }
+  } else {
+    for (int32_t d = begin; d < args.dim; d += step) {
+      if (!once) {
+        load_row(0, d);
+        load_weight(0, d);
+      }
+      store(0, d);
+    }
   }
 }
 
-template <typename T, Team kTeam>
+template <typename T, int kRuns>
 void Launch(const NormArgs& args, cudaStream_t stream) {
-  int64_t threads = int64_t{args.rows} * args.groups * kWarp;
+  const int64_t norms = int64_t{args.rows} * args.groups;
   int32_t block = kSmallThreads;
-  if constexpr (kTeam == Team::kBlock) {
-    block = std::min((args.dim + kMaxWarpDim - 1) / kMaxWarpDim * kWarp, kMaxThreads);
-    threads = int64_t{args.rows} * args.groups * block;
+  int64_t threads = norms * kWarp;
+  if (kRuns == 0) {
+    block = std::min((args.dim + kRun - 1) / kRun * kWarp, kMaxThreads);
+    threads = norms * block;
   }
   const auto blocks = static_cast<unsigned>((threads + block - 1) / block);
   const LaunchShape shape = {blocks, static_cast<unsigned>(block)};
   if (args.center || args.bias != nullptr || args.gate_first) {
-    LaunchKernel(shape, stream, NormKernel<T, kTeam, Extent::kAll>, args);
+    LaunchKernel(shape, stream, NormKernel<T, kRuns, Extent::kAll>, args);
   } else if (args.gate != nullptr) {
-    LaunchKernel(shape, stream, NormKernel<T, kTeam, Extent::kGated>, args);
+    LaunchKernel(shape, stream, NormKernel<T, kRuns, Extent::kGated>, args);
   } else {
-    LaunchKernel(shape, stream, NormKernel<T, kTeam, Extent::kWeighted>, args);
+    LaunchKernel(shape, stream, NormKernel<T, kRuns, Extent::kWeighted>, args);
   }
 }
 
@@ -173,10 +205,16 @@ void NormCuda(const NormArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.gate_act != Activation::kSoftCap);
   if (args.rows == 0) return;
   DispatchDType(args.dtype, [&](auto zero) {
-    if (args.dim <= kMaxWarpDim) {
-      Launch<decltype(zero), Team::kWarp>(args, stream);
+    using T = decltype(zero);
+    const bool many = int64_t{args.rows} * args.groups >= kManyNorms;
+    if (args.dim <= kRun) {
+      Launch<T, 1>(args, stream);
+    } else if (many && args.dim <= 2 * kRun) {
+      Launch<T, 2>(args, stream);
+    } else if (many && args.dim <= kMaxWarpRuns * kRun) {
+      Launch<T, kMaxWarpRuns>(args, stream);
     } else {
-      Launch<decltype(zero), Team::kBlock>(args, stream);
+      Launch<T, 0>(args, stream);
     }
   });
 }

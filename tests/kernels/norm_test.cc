@@ -190,6 +190,11 @@ constexpr Shape kShapes[] = {
     {6, 8, 136, true, true, Activation::kSilu, true, 16, false, false, true, true},
     {6, 3, 1032, true, true, Activation::kSigmoid, false, 0, true, true, true, true},
     {4, 2, 48, true, false, Activation::kSilu, false, 0, false, false, true, true},
+    // Many norms: on a GPU each is a warp's.
+    {2050, 1, 2048, true, false, Activation::kNone, true, 0},
+    {513, 4, 512, true, true, Activation::kSilu, false, 8},
+    {700, 3, 264, true, true, Activation::kSigmoid, true, 0, true, true, true, true},
+    {2048, 1, 1032, false, true, Activation::kSilu, false, 0, true, true},
 };
 
 Problem Make(const Shape& shape, DType dtype, uint64_t seed) {
@@ -245,14 +250,22 @@ TEST_P(NormTest, CentersWithoutCancellation) {
 }
 
 TEST_P(NormTest, ARowDoesNotDependOnItsBatch) {
-  for (const bool general : {false, true}) {
-    const Problem p = Make(
-        {17, 3, 104, true, true, Activation::kSilu, false, 8, general, general, general, general},
-        ActivationTypes().back(), 8);
-    const std::vector<float> all = Normed(device(), p);
-    for (const int64_t row : {0, 9, 16}) {
-      const size_t cols = size_t{1} * p.groups * p.dim;
-      EXPECT_TRUE(SameBits(Normed(device(), RowOf(p, row)), Part(all, row * cols, cols))) << row;
+  constexpr struct {
+    int32_t rows;
+    int32_t groups;
+    int32_t dim;
+  } kBatches[] = {{17, 3, 104}, {700, 3, 512}, {2048, 1, 2048}, {1024, 2, 1000}};
+  for (const auto& batch : kBatches) {
+    for (const bool general : {false, true}) {
+      const Problem p = Make({batch.rows, batch.groups, batch.dim, true, true, Activation::kSilu,
+                              false, 8, general, general, general, general},
+                             ActivationTypes().back(), 8);
+      const std::vector<float> all = Normed(device(), p);
+      for (const int64_t row : {0, 9, 16}) {
+        const size_t cols = size_t{1} * p.groups * p.dim;
+        EXPECT_TRUE(SameBits(Normed(device(), RowOf(p, row)), Part(all, row * cols, cols)))
+            << row << " of " << batch.dim;
+      }
     }
   }
 }
