@@ -56,6 +56,15 @@ class EngineThread : public Engine {
   absl::Duration StepAge() const override;
 
  private:
+  // What is still to be told of a sequence.
+  struct Dispatch {
+    Sequence* sequence;
+    Delivery delivery;
+    absl::Status status;              // of the end
+    absl::Time at;                    // when it came to be known
+    std::unique_ptr<Sequence> ended;  // if it is the last
+  };
+
   absl::Status Accept(Request request, std::shared_ptr<Sink> sink, Outcome* record);
   absl::Status TakePlace();
   absl::Status Enqueue(std::unique_ptr<Sequence> sequence);
@@ -67,12 +76,13 @@ class EngineThread : public Engine {
   void Run();
   bool Await();
   void Step();
-  void Deliver(const StepPlan& plan, StepResults results, absl::Time now);
-  void DeliverOne(Sequence* sequence, int32_t processed, absl::Span<TokenResult> scored,
+  std::vector<Dispatch> FinishStep();
+  void Plan(std::vector<Dispatch>* dispatches);
+  Dispatch MoveOn(Sequence* sequence, int32_t processed, absl::Span<TokenResult> scored,
                   absl::Span<TokenResult> drawn, absl::Time now);
+  static Dispatch Leave(std::unique_ptr<Sequence> sequence, absl::Status status, absl::Time now);
+  void Deliver(Dispatch dispatch);
   void Stamp(Sequence* sequence, absl::Time now);
-  void End(std::unique_ptr<Sequence> sequence, const Finish& finish, absl::Status status,
-           absl::Time now);
   void EndAll(const absl::Status& status);
   void UpdateGauges();
 
@@ -82,6 +92,8 @@ class EngineThread : public Engine {
   RequestLimits limits_;                  // likewise
   Runtime runtime_;                       // device, model and pool: the engine thread's
   std::unique_ptr<Scheduler> scheduler_;  // the engine thread's
+  StepPlan plan_;                         // the engine thread's: of the step that runs, or empty
+  Clock::time_point planned_at_;          // likewise
 
   LiveRequestSet live_;
 
@@ -284,39 +296,6 @@ bool EngineThread::Await() {
   return true;
 }
 
-void EngineThread::Step() {
-  const absl::Time now = absl::Now();
-  const Clock::time_point start = Clock::now();
-  StepPlan plan = scheduler_->Plan(now);
-  UpdateGauges();
-  for (Ended& ended : plan.ended) {
-    End(std::move(ended.sequence), {FinishReason::kCancelled, {}, {}}, ended.status, now);
-  }
-  for (Sequence* sequence : plan.admitted) {
-    UncountTokens(sequence);
-    sequence->live->SetRunning();
-    runtime_.runner->Admit(*sequence);
-  }
-  if (plan.empty()) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    if (scheduler_->running() > 0) wake_.wait_for(lock, kIdlePoll, [this] { return poked_; });
-    return;
-  }
-  for (const PrefillPart& part : plan.prefill) {
-    part.sequence->planned = std::min(part.sequence->planned, now);
-  }
-  step_started_ns_ = start.time_since_epoch().count();
-  StepResults results = runtime_.runner->Run(plan);
-  StepRecord record;
-  record.decode_rows = static_cast<int32_t>(plan.decode.size());
-  for (const PrefillPart& part : plan.prefill) record.prefill_rows += part.length;
-  record.output_tokens = static_cast<int32_t>(results.drawn.size());
-  Deliver(plan, std::move(results), absl::Now());
-  step_started_ns_ = 0;
-  record.seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  if (observer_ != nullptr) observer_->OnStep(record);
-}
-
 // Splits off the front of `rest` what is about `sequence`.
 absl::Span<TokenResult> TakeOf(const Sequence* sequence, absl::Span<TokenResult>* rest) {
   size_t count = 0;
@@ -326,30 +305,97 @@ absl::Span<TokenResult> TakeOf(const Sequence* sequence, absl::Span<TokenResult>
   return taken;
 }
 
-void EngineThread::Deliver(const StepPlan& plan, StepResults results, absl::Time now) {
+void EngineThread::Step() {
+  step_started_ns_ = Clock::now().time_since_epoch().count();
+  std::vector<Dispatch> dispatches = FinishStep();
+  Plan(&dispatches);
+  if (!plan_.empty()) runtime_.runner->Start(plan_);
+  UpdateGauges();
+  for (Dispatch& dispatch : dispatches) Deliver(std::move(dispatch));
+  if (!plan_.empty()) return;
+  step_started_ns_ = 0;
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (scheduler_->running() > 0) wake_.wait_for(lock, kIdlePoll, [this] { return poked_; });
+}
+
+// Waits for the step that runs, if one does, and moves its sequences on.
+std::vector<EngineThread::Dispatch> EngineThread::FinishStep() {
+  std::vector<Dispatch> dispatches;
+  if (plan_.empty()) return dispatches;
+  StepResults results = runtime_.runner->Finish();
+  const absl::Time now = absl::Now();
   absl::Span<TokenResult> scored = absl::MakeSpan(results.scored);
   absl::Span<TokenResult> drawn = absl::MakeSpan(results.drawn);
-  for (Sequence* sequence : plan.decode) {
-    DeliverOne(sequence, 1, {}, TakeOf(sequence, &drawn), now);
+  for (Sequence* sequence : plan_.decode) {
+    dispatches.push_back(MoveOn(sequence, 1, {}, TakeOf(sequence, &drawn), now));
   }
-  for (const PrefillPart& part : plan.prefill) {
+  StepRecord record = {.decode_rows = static_cast<int32_t>(plan_.decode.size()),
+                       .output_tokens = static_cast<int32_t>(results.drawn.size())};
+  for (const PrefillPart& part : plan_.prefill) {
     const absl::Span<TokenResult> part_scored = TakeOf(part.sequence, &scored);
-    DeliverOne(part.sequence, part.length, part_scored, TakeOf(part.sequence, &drawn), now);
+    dispatches.push_back(
+        MoveOn(part.sequence, part.length, part_scored, TakeOf(part.sequence, &drawn), now));
+    record.prefill_rows += part.length;
+  }
+  plan_ = {};
+  record.seconds = std::chrono::duration<double>(Clock::now() - planned_at_).count();
+  if (observer_ != nullptr) observer_->OnStep(record);
+  return dispatches;
+}
+
+// Plans the next step. What must end before it goes to `dispatches`.
+void EngineThread::Plan(std::vector<Dispatch>* dispatches) {
+  planned_at_ = Clock::now();
+  const absl::Time now = absl::Now();
+  plan_ = scheduler_->Plan(now);
+  for (Ended& ended : plan_.ended) {
+    dispatches->push_back(Leave(std::move(ended.sequence), std::move(ended.status), now));
+  }
+  for (Sequence* sequence : plan_.admitted) {
+    UncountTokens(sequence);
+    sequence->live->SetRunning();
+    runtime_.runner->Admit(*sequence);
+  }
+  for (const PrefillPart& part : plan_.prefill) {
+    part.sequence->planned = std::min(part.sequence->planned, now);
   }
 }
 
-void EngineThread::DeliverOne(Sequence* sequence, int32_t processed, absl::Span<TokenResult> scored,
-                              absl::Span<TokenResult> drawn, absl::Time now) {
+EngineThread::Dispatch EngineThread::MoveOn(Sequence* sequence, int32_t processed,
+                                            absl::Span<TokenResult> scored,
+                                            absl::Span<TokenResult> drawn, absl::Time now) {
   if (!drawn.empty()) Stamp(sequence, now);
-  Delivery delivery = Advance(sequence, processed, scored, drawn);
+  Dispatch dispatch = {
+      .sequence = sequence, .delivery = Advance(sequence, processed, scored, drawn), .at = now};
   sequence->live->SetOutputTokens(sequence->output_length());
-  if (!delivery.output.tokens.empty() || !delivery.output.text.empty()) {
-    sequence->sink->OnOutput(std::move(delivery.output));
-  }
-  if (!delivery.finish.has_value()) return;
-  std::unique_ptr<Sequence> owned = scheduler_->Remove(sequence);
-  UpdateGauges();
-  End(std::move(owned), *delivery.finish, absl::OkStatus(), now);
+  if (dispatch.delivery.finish.has_value()) dispatch.ended = scheduler_->Remove(sequence);
+  return dispatch;
+}
+
+// Of a sequence that ends without having finished.
+EngineThread::Dispatch EngineThread::Leave(std::unique_ptr<Sequence> sequence, absl::Status status,
+                                           absl::Time now) {
+  Dispatch dispatch = {
+      .sequence = sequence.get(),
+      .delivery = {.output = {}, .finish = Finish{FinishReason::kCancelled, {}, {}}},
+      .status = std::move(status),
+      .at = now};
+  dispatch.ended = std::move(sequence);
+  return dispatch;
+}
+
+void EngineThread::Deliver(Dispatch dispatch) {
+  Sink& sink = *dispatch.sequence->sink;
+  Output& output = dispatch.delivery.output;
+  if (!output.tokens.empty() || !output.text.empty()) sink.OnOutput(std::move(output));
+  if (dispatch.ended == nullptr) return;
+  Outcome outcome = MakeOutcome(*dispatch.ended, *dispatch.delivery.finish,
+                                std::move(dispatch.status), dispatch.at);
+  UncountTokens(dispatch.ended.get());
+  live_.Remove(dispatch.ended->live);
+  if (observer_ != nullptr) observer_->OnDone(outcome);
+  sink.OnDone(std::move(outcome));
+  GiveBackPlace();
 }
 
 // Notes the time of a drawn token.
@@ -364,23 +410,14 @@ void EngineThread::Stamp(Sequence* sequence, absl::Time now) {
   sequence->last_token = now;
 }
 
-void EngineThread::End(std::unique_ptr<Sequence> sequence, const Finish& finish,
-                       absl::Status status, absl::Time now) {
-  Outcome outcome = MakeOutcome(*sequence, finish, std::move(status), now);
-  UncountTokens(sequence.get());
-  live_.Remove(sequence->live);
-  if (observer_ != nullptr) observer_->OnDone(outcome);
-  sequence->sink->OnDone(std::move(outcome));
-  GiveBackPlace();
-}
-
 void EngineThread::EndAll(const absl::Status& status) {
-  std::vector<std::unique_ptr<Sequence>> all = scheduler_->RemoveAll();
-  UpdateGauges();
+  std::vector<Dispatch> dispatches = FinishStep();
   const absl::Time now = absl::Now();
-  for (auto& sequence : all) {
-    End(std::move(sequence), {FinishReason::kCancelled, {}, {}}, status, now);
+  for (auto& sequence : scheduler_->RemoveAll()) {
+    dispatches.push_back(Leave(std::move(sequence), status, now));
   }
+  UpdateGauges();
+  for (Dispatch& dispatch : dispatches) Deliver(std::move(dispatch));
 }
 
 void EngineThread::UpdateGauges() {

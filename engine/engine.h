@@ -1,8 +1,9 @@
 // The engine: a model on a device, a bounded queue in front of it, and the one thread that runs it.
 //
 // A step is: plan (which sequences, which tokens), run (one forward pass over the mixed batch, and
-// the draws), deliver (text and tokens to the sinks). Nothing but the engine thread touches the
-// device.
+// the draws), deliver (text and tokens to the sinks). What a step drew decides the next one, stop
+// strings included, before that is planned; what it has for the sinks is delivered while the next
+// one runs. Nothing but the engine thread touches the device.
 #pragma once
 
 #include <cstdint>

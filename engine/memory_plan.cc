@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/state_pool.h"
 #include "engine/step_runner.h"
 #include "kernels/segment.h"
 
@@ -27,7 +28,7 @@ int64_t MemoryLimit(const EngineConfig& config, int64_t free_at_start) {
 
 int64_t NeededBytes(const Model& model, int32_t step_tokens, int32_t slots) {
   return model.weight_bytes() + StepRunner::MemoryBytes(model, step_tokens, slots) +
-         slots * model.SlotFloats() * 4;
+         StatePool::MemoryBytes(model.SlotFloats(), slots);
 }
 
 }  // namespace
@@ -55,8 +56,9 @@ absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const Model& m
       "steps of %d tokens %d, states %d); %s had %d bytes free, of which %g may be taken: %d",
       least, least == 1 ? "" : "s", NeededBytes(model, plan.step_tokens, least),
       model.weight_bytes(), plan.step_tokens,
-      StepRunner::MemoryBytes(model, plan.step_tokens, least), least * model.SlotFloats() * 4,
-      device.Description(), free_at_start, config.memory_fraction, limit));
+      StepRunner::MemoryBytes(model, plan.step_tokens, least),
+      StatePool::MemoryBytes(model.SlotFloats(), least), device.Description(), free_at_start,
+      config.memory_fraction, limit));
 }
 
 int32_t SlotsThatFit(const EngineConfig& config, const Model& model, const Device& device,

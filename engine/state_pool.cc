@@ -11,11 +11,11 @@ namespace sluice {
 absl::StatusOr<std::unique_ptr<StatePool>> StatePool::Create(Device* device, int64_t slot_floats,
                                                              int32_t slots) {
   SLUICE_CHECK(slots > 0 && slot_floats > 0 && slot_floats % 64 == 0);
-  DeviceBuffer buffer(device, slot_floats * 4 * slots);
+  DeviceBuffer buffer(device, MemoryBytes(slot_floats, slots));
   if (!buffer.ok()) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("state slots: ", slots, " slots of ", slot_floats * 4, " bytes need ",
-                     buffer.bytes(), " bytes; the device has ", device->FreeBytes(), " free"));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "state slots: ", slots, " slots of ", slot_floats * 4, " bytes and a sink need ",
+        buffer.bytes(), " bytes; the device has ", device->FreeBytes(), " free"));
   }
   return std::unique_ptr<StatePool>(new StatePool(device, slot_floats, slots, std::move(buffer)));
 }
@@ -23,6 +23,7 @@ absl::StatusOr<std::unique_ptr<StatePool>> StatePool::Create(Device* device, int
 StatePool::StatePool(Device* device, int64_t slot_floats, int32_t slots, DeviceBuffer buffer)
     : device_(device), slot_floats_(slot_floats), buffer_(std::move(buffer)), taken_(slots, false) {
   for (int32_t slot = slots - 1; slot >= 0; --slot) free_.push_back(slot);
+  device_->Zero(states() + sink() * slot_floats_, slot_bytes());
 }
 
 int32_t StatePool::Acquire() {

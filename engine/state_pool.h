@@ -3,6 +3,8 @@
 // A slot holds one sequence's whole state, layer after layer, so that copying a state is one copy.
 // It is zeroed when it is handed out: a state never shows through to the next owner. Used by the
 // engine thread alone.
+//
+// One slot more, the sink, is never handed out: rows that only fill up a batch move its state on.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +24,11 @@ class StatePool {
   static absl::StatusOr<std::unique_ptr<StatePool>> Create(Device* device, int64_t slot_floats,
                                                            int32_t slots);
 
+  // Bytes that Create takes.
+  static int64_t MemoryBytes(int64_t slot_floats, int32_t slots) {
+    return slot_floats * 4 * (int64_t{slots} + 1);
+  }
+
   // A zeroed slot, or -1 if all are taken.
   int32_t Acquire();
   // `slot` was acquired and not yet released; anything else ends the process.
@@ -32,6 +39,7 @@ class StatePool {
   int64_t slot_floats() const { return slot_floats_; }
   int64_t slot_bytes() const { return slot_floats_ * 4; }
   int32_t total() const { return static_cast<int32_t>(taken_.size()); }
+  int32_t sink() const { return total(); }
   int32_t used() const { return total() - static_cast<int32_t>(free_.size()); }
 
   // Whether every slot is either free, once, or taken, and `owned` of them are taken. Looked at

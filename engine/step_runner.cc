@@ -14,29 +14,31 @@ namespace {
 constexpr int64_t kLogitRows = Model::kLogitRows;
 constexpr int64_t kMaxBiasesARow = 1024;
 
-// The larger of what a forward pass and what a block of logit rows reads.
 int64_t InputBytes(int32_t max_rows, int32_t slots) {
+  const int64_t rows = UploadArena::Padded(int64_t{max_rows} * 4);
   const int64_t chunks = Model::MaxChunks(max_rows, slots);
-  const int64_t forward = UploadArena::Padded(int64_t{max_rows} * 4) * 3 +
-                          UploadArena::Padded(int64_t{slots} * 4) +
-                          UploadArena::Padded(int64_t{slots} * int64_t{sizeof(Segment)}) +
-                          UploadArena::Padded(chunks * int64_t{sizeof(ChunkSpan)});
-  const int64_t biases = std::min<int64_t>(slots, kLogitRows) * kMaxBiasesARow;
-  const int64_t logits = UploadArena::Padded(kLogitRows * 4) * 2 +
-                         UploadArena::Padded(kLogitRows * int64_t{sizeof(SampleParams)}) +
-                         UploadArena::Padded(biases * int64_t{sizeof(TokenBias)});
-  return std::max(forward, logits);
+  return rows * 5 + UploadArena::Padded(int64_t{max_rows} * int64_t{sizeof(SampleParams)}) +
+         rows /* decode slots */ + UploadArena::Padded(int64_t{slots} * int64_t{sizeof(Segment)}) +
+         UploadArena::Padded(chunks * int64_t{sizeof(ChunkSpan)}) +
+         UploadArena::Padded(int64_t{slots} * kMaxBiasesARow * int64_t{sizeof(TokenBias)});
 }
 
-// The most that a block of logit rows puts out.
-constexpr int64_t kOutputBytes = kLogitRows * 8 * (1 + kMaxTopLogprobs);
+// The most that a step puts out.
+int64_t OutputBytes(int32_t max_rows) { return int64_t{max_rows} * 8 * (1 + kMaxTopLogprobs); }
+
+// Numbers of rows that decoding is recorded for: each up to 8, then steps of 8, and of 16 from 64
+// on.
+int32_t NextRecorded(int32_t rows) {
+  const int32_t step = rows < 8 ? 1 : rows < 64 ? 8 : 16;
+  return rows / step * step + step;
+}
 
 }  // namespace
 
 int64_t StepRunner::MemoryBytes(const Model& model, int32_t max_rows, int32_t slots) {
   const int64_t vocab = model.config().vocab_size;
   return model.BufferBytes(max_rows, slots) + InputBytes(max_rows, slots) +
-         int64_t{slots} * vocab * 4 + 2 * kLogitRows * vocab * 4 + kOutputBytes;
+         int64_t{slots} * vocab * 4 + 2 * kLogitRows * vocab * 4 + OutputBytes(max_rows);
 }
 
 StepRunner::StepRunner(Device* device, Model* model, StatePool* pool)
@@ -56,8 +58,13 @@ absl::Status StepRunner::Reserve(int32_t max_rows) {
   counts_ = DeviceBuffer(device_, pool_->total() * vocab * 4);
   logits_ = DeviceBuffer(device_, kLogitRows * vocab * 4);
   scratch_ = DeviceBuffer(device_, kLogitRows * vocab * 4);
-  outputs_ = DeviceBuffer(device_, kOutputBytes);
-  host_outputs_.resize(outputs_.bytes());
+  outputs_ = DeviceBuffer(device_, OutputBytes(max_rows));
+  host_outputs_ = HostBuffer(device_, OutputBytes(max_rows));
+  if (host_outputs_.data() == nullptr) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("results of steps of ", max_rows, " tokens need ", OutputBytes(max_rows),
+                     " bytes of page-locked memory of the host; there is not that much"));
+  }
   if (inputs_.ok() && counts_.ok() && logits_.ok() && scratch_.ok() && outputs_.ok()) {
     return absl::OkStatus();
   }
@@ -73,26 +80,73 @@ void StepRunner::Admit(const Sequence& sequence) {
   device_->Zero(counts_.as<uint32_t>() + sequence.slot * vocab, vocab * 4);
 }
 
-StepResults StepRunner::Run(const StepPlan& plan) {
-  std::vector<LogitRow> rows;
-  std::vector<LogitRow> targets;
-  const Batch batch = MakeBatch(plan, &rows, &targets);
-  Forward(batch, CountSlots(plan, batch));
+// A device that does everything on the spot has the caller go on first: what it has to tell of the
+// step before is not for later.
+void StepRunner::Start(const StepPlan& plan) {
+  SLUICE_CHECK(plan_ == nullptr && !plan.empty());
+  plan_ = &plan;
+  if (device_->RunsBehind()) Queue(plan);
+}
+
+StepResults StepRunner::Finish() {
+  SLUICE_CHECK(plan_ != nullptr);
+  if (!device_->RunsBehind()) Queue(*plan_);
+  plan_ = nullptr;
+  device_->Synchronize();
+  void* const host = host_outputs_.data();
   StepResults results;
-  // Rows to draw come last in a block: see RunLogits.
-  rows.insert(rows.begin(), targets.begin(), targets.end());
-  const absl::Span<const LogitRow> all = rows;
-  for (size_t begin = 0; begin < all.size(); begin += kLogitRows) {
-    RunLogits(all.subspan(begin, kLogitRows), &results);
+  for (int64_t r = 0; r < layout_.rows; ++r) {
+    if (logit_rows_[r].sequence == nullptr) continue;
+    const Sequence& sequence = *logit_rows_[r].sequence;
+    TokenResult result = {logit_rows_[r].sequence, {layout_.tokens(host)[r], {}, {}}};
+    if (sequence.logprobs) result.token.logprob = layout_.logprob(host)[r];
+    const int64_t top =
+        sequence.logprobs ? std::min<int64_t>(sequence.top_logprobs, layout_.top_n) : 0;
+    for (int64_t n = r * layout_.top_n; n < r * layout_.top_n + top; ++n) {
+      result.token.top.push_back({layout_.top_tokens(host)[n], layout_.top_logprobs(host)[n]});
+    }
+    (r < layout_.first_draw ? results.scored : results.drawn).push_back(std::move(result));
   }
   return results;
 }
 
-Batch StepRunner::MakeBatch(const StepPlan& plan, std::vector<LogitRow>* draws,
-                            std::vector<LogitRow>* targets) const {
+void StepRunner::Queue(const StepPlan& plan) {
+  Batch batch = MakeBatch(plan);
+  int32_t rows = 0;
+  const Recording* const recording = RecordingOf(plan, &rows);
+  if (recording != nullptr) FillUp(rows, &batch);
+  LayOutOutput();
+  const Inputs inputs = Upload(batch, CountSlots(plan));
+  if (recording == nullptr) {
+    Forward(inputs);
+  } else {
+    device_->Play(*recording);
+  }
+  for (int64_t begin = 0; begin < layout_.rows; begin += kLogitRows) {
+    const int64_t end = std::min(begin + kLogitRows, layout_.rows);
+    if (recording == nullptr) DrawBlock(inputs, begin, end);
+    if (layout_.logprobs) LogprobsBlock(begin, end);
+  }
+  if (layout_.rows > 0) {
+    device_->DownloadLater(host_outputs_.data(), outputs_.data(), layout_.bytes());
+  }
+}
+
+// Null if the step is not recorded; else `*rows` is what its batch is to have.
+const Recording* StepRunner::RecordingOf(const StepPlan& plan, int32_t* rows) const {
+  if (!plan.prefill.empty()) return nullptr;
+  const auto found = decodes_.lower_bound(static_cast<int32_t>(plan.decode.size()));
+  if (found == decodes_.end()) return nullptr;
+  *rows = found->first;
+  return found->second.get();
+}
+
+Batch StepRunner::MakeBatch(const StepPlan& plan) {
   Batch batch;
+  std::vector<LogitRow> draws;
+  logit_rows_.clear();
   for (Sequence* sequence : plan.decode) {
-    draws->push_back({batch.rows(), sequence, -1});
+    draws.push_back({batch.rows(), sequence, -1});
     batch.AddDecode(sequence->tokens.back(), sequence->slot,
                     static_cast<int32_t>(sequence->tokens.size()) - 1);
   }
@@ -103,168 +157,178 @@ Batch StepRunner::MakeBatch(const StepPlan& plan, std::vector<LogitRow>* draws,
     batch.AddSegment(sequence->tokens.data() + part.begin, part.length, sequence->slot, part.begin);
     if (sequence->scores_prompt()) {
       for (int32_t i = part.begin; i < std::min(end, sequence->prompt_length - 1); ++i) {
-        targets->push_back({first_row + i - part.begin, sequence, sequence->tokens[i + 1]});
+        logit_rows_.push_back({first_row + i - part.begin, sequence, sequence->tokens[i + 1]});
       }
     }
     if (end == sequence->prompt_length && sequence->kind == RequestKind::kGenerate) {
-      draws->push_back({batch.rows() - 1, sequence, -1});
+      draws.push_back({batch.rows() - 1, sequence, -1});
     }
   }
+  logit_rows_.insert(logit_rows_.end(), draws.begin(), draws.end());
   return batch;
+}
+
+// Adds decode rows that nobody asked for.
+void StepRunner::FillUp(int32_t rows, Batch* batch) {
+  while (batch->rows() < rows) {
+    logit_rows_.push_back({batch->rows(), nullptr, -1});
+    batch->AddDecode(0, pool_->sink(), 0);
+  }
+}
+
+void StepRunner::LayOutOutput() {
+  layout_ = {.rows = static_cast<int64_t>(logit_rows_.size())};
+  for (const LogitRow& row : logit_rows_) {
+    if (row.target >= 0) ++layout_.first_draw;
+    if (row.sequence == nullptr || !row.sequence->logprobs) continue;
+    layout_.logprobs = true;
+    layout_.top_n = std::max<int64_t>(
+        layout_.top_n, std::min(row.sequence->top_logprobs, model_->config().vocab_size));
+  }
 }
 
 // For each row the count table that its prompt token is to be marked in, or nothing if no row has
 // one.
-std::vector<int32_t> StepRunner::CountSlots(const StepPlan& plan, const Batch& batch) const {
+std::vector<int32_t> StepRunner::CountSlots(const StepPlan& plan) const {
   const auto keeps = [](const PrefillPart& part) { return part.sequence->keeps_counts; };
   if (std::none_of(plan.prefill.begin(), plan.prefill.end(), keeps)) return {};
   std::vector<int32_t> slots(plan.decode.size(), -1);
   for (const PrefillPart& part : plan.prefill) {
     slots.insert(slots.end(), part.length, keeps(part) ? part.sequence->slot : -1);
   }
-  SLUICE_CHECK(static_cast<int32_t>(slots.size()) == batch.rows());
   return slots;
 }
 
-void StepRunner::Forward(const Batch& batch, const std::vector<int32_t>& count_slots) {
-  inputs_.Begin();
-  const BatchView view = {.rows = batch.rows(),
-                          .decode_rows = static_cast<int32_t>(batch.decode_slots.size()),
-                          .segment_count = static_cast<int32_t>(batch.segments.size()),
-                          .chunk_count = static_cast<int32_t>(batch.chunks.size()),
-                          .tokens = inputs_.Add(batch.tokens),
-                          .positions = inputs_.Add(batch.positions),
-                          .decode_slots = inputs_.Add(batch.decode_slots),
-                          .segments = inputs_.Add(batch.segments),
-                          .chunks = inputs_.Add(batch.chunks)};
-  const int32_t* slots = inputs_.Add(count_slots);
-  inputs_.Upload();
-  if (!count_slots.empty()) {
-    device_->MarkPrompt({.rows = view.rows,
-                         .vocab = model_->config().vocab_size,
-                         .tokens = view.tokens,
-                         .slots = slots,
-                         .counts = counts_.as<uint32_t>()});
-  }
-  model_->Forward(view, pool_->states());
-}
-
-// Rows to draw come last in a block: their tokens become the targets of their own
-// log-probabilities.
-void StepRunner::RunLogits(absl::Span<const LogitRow> rows, StepResults* results) {
-  const int32_t vocab = model_->config().vocab_size;
-  const auto count = static_cast<int32_t>(rows.size());
-  OutputLayout layout = {count, 0, 0, false};
-  for (const LogitRow& row : rows) {
-    if (row.target >= 0) ++layout.first_draw;
-    if (!row.sequence->logprobs) continue;
-    layout.logprobs = true;
-    layout.top_n = std::max<int64_t>(layout.top_n, std::min(row.sequence->top_logprobs, vocab));
-  }
-  const auto first_draw = static_cast<int32_t>(layout.first_draw);
-  const LogitInputs inputs = UploadLogitRows(rows, first_draw);
-  void* out = outputs_.data();
-  device_->Copy(layout.tokens(out), inputs.targets, count * int64_t{4});
-  model_->Logits(inputs.rows, count, logits_.as<float>());
-  if (first_draw < count) {
-    device_->Sample({.rows = count - first_draw,
-                     .vocab = vocab,
-                     .logits = logits_.as<float>() + layout.first_draw * vocab,
-                     .params = inputs.params,
-                     .bias = inputs.biases,
-                     .counts = counts_.as<uint32_t>(),
-                     .scratch = scratch_.as<float>(),
-                     .tokens = layout.tokens(out) + first_draw});
-  }
-  if (layout.logprobs) {
-    device_->Logprobs({.rows = count,
-                       .vocab = vocab,
-                       .top_n = static_cast<int32_t>(layout.top_n),
-                       .logits = logits_.as<float>(),
-                       .targets = layout.tokens(out),
-                       .target_logprobs = layout.logprob(out),
-                       .top_tokens = layout.top_tokens(out),
-                       .top_logprobs = layout.top_logprobs(out)});
-  }
-  device_->Download(host_outputs_.data(), out, layout.bytes());
-  Collect(rows, layout, host_outputs_.data(), results);
-}
-
-StepRunner::LogitInputs StepRunner::UploadLogitRows(absl::Span<const LogitRow> rows,
-                                                    int32_t first_draw) {
-  std::vector<int32_t> batch_rows;
+// Arrays that a recorded step reads come before those whose size its rows do not decide, so that
+// they lie where they lay when it was recorded.
+StepRunner::Inputs StepRunner::Upload(const Batch& batch, const std::vector<int32_t>& count_slots) {
+  std::vector<int32_t> rows;
   std::vector<int32_t> targets;
   std::vector<SampleParams> params;
   std::vector<TokenBias> biases;
-  for (const LogitRow& row : rows) {
-    batch_rows.push_back(row.row);
-    targets.push_back(std::max(row.target, 0));
-  }
-  for (const LogitRow& row : rows.subspan(first_draw)) {
+  for (const LogitRow& row : logit_rows_) {
+    rows.push_back(row.row);
+    if (row.target >= 0) {
+      targets.push_back(row.target);
+      continue;
+    }
+    SampleParams& p = params.emplace_back();
+    p.temperature = 0;
+    if (row.sequence == nullptr) continue;
     const Sequence& sequence = *row.sequence;
-    SampleParams p = sequence.sampling;
+    p = sequence.sampling;
     p.position = static_cast<uint32_t>(sequence.tokens.size());
     p.slot = sequence.keeps_counts ? sequence.slot : -1;
     p.bias_begin = static_cast<int32_t>(biases.size());
     p.bias_count = static_cast<int32_t>(sequence.bias.size());
-    params.push_back(p);
     biases.insert(biases.end(), sequence.bias.begin(), sequence.bias.end());
   }
   inputs_.Begin();
-  const LogitInputs inputs = {inputs_.Add(batch_rows), inputs_.Add(targets), inputs_.Add(params),
-                              inputs_.Add(biases)};
+  const Inputs inputs = {.batch = {.rows = batch.rows(),
+                                   .decode_rows = static_cast<int32_t>(batch.decode_slots.size()),
+                                   .segment_count = static_cast<int32_t>(batch.segments.size()),
+                                   .chunk_count = static_cast<int32_t>(batch.chunks.size()),
+                                   .tokens = inputs_.Add(batch.tokens),
+                                   .positions = inputs_.Add(batch.positions),
+                                   .decode_slots = inputs_.Add(batch.decode_slots),
+                                   .segments = inputs_.Add(batch.segments),
+                                   .chunks = inputs_.Add(batch.chunks)},
+                         .count_slots = count_slots.empty() ? nullptr : inputs_.Add(count_slots),
+                         .logit_rows = inputs_.Add(rows),
+                         .targets = inputs_.Add(targets),
+                         .params = inputs_.Add(params),
+                         .biases = inputs_.Add(biases)};
   inputs_.Upload();
   return inputs;
 }
 
-void StepRunner::Collect(absl::Span<const LogitRow> rows, const OutputLayout& layout, void* host,
-                         StepResults* results) {
-  for (int64_t r = 0; r < layout.rows; ++r) {
-    const Sequence& sequence = *rows[r].sequence;
-    TokenResult result = {rows[r].sequence, {layout.tokens(host)[r], {}, {}}};
-    if (sequence.logprobs) result.token.logprob = layout.logprob(host)[r];
-    const int64_t top =
-        sequence.logprobs ? std::min<int64_t>(sequence.top_logprobs, layout.top_n) : 0;
-    for (int64_t n = r * layout.top_n; n < r * layout.top_n + top; ++n) {
-      result.token.top.push_back({layout.top_tokens(host)[n], layout.top_logprobs(host)[n]});
-    }
-    (r < layout.first_draw ? results->scored : results->drawn).push_back(std::move(result));
+void StepRunner::Forward(const Inputs& inputs) {
+  if (inputs.count_slots != nullptr) {
+    device_->MarkPrompt({.rows = inputs.batch.rows,
+                         .vocab = model_->config().vocab_size,
+                         .tokens = inputs.batch.tokens,
+                         .slots = inputs.count_slots,
+                         .counts = counts_.as<uint32_t>()});
   }
+  model_->Forward(inputs.batch, pool_->states());
+}
+
+// Logits of logit rows [begin, end), at most kLogitRows, and the tokens of those to draw; those to
+// score have theirs.
+void StepRunner::DrawBlock(const Inputs& inputs, int64_t begin, int64_t end) {
+  const int32_t vocab = model_->config().vocab_size;
+  const int64_t draw = std::clamp(layout_.first_draw, begin, end);
+  int32_t* const tokens = layout_.tokens(outputs_.data());
+  if (draw > begin) device_->Copy(tokens + begin, inputs.targets + begin, (draw - begin) * 4);
+  model_->Logits(inputs.logit_rows + begin, static_cast<int32_t>(end - begin), logits_.as<float>());
+  if (draw == end) return;
+  device_->Sample({.rows = static_cast<int32_t>(end - draw),
+                   .vocab = vocab,
+                   .logits = logits_.as<float>() + (draw - begin) * vocab,
+                   .params = inputs.params + (draw - layout_.first_draw),
+                   .bias = inputs.biases,
+                   .counts = counts_.as<uint32_t>(),
+                   .scratch = scratch_.as<float>(),
+                   .tokens = tokens + draw});
+}
+
+// Of the block whose logits were made last.
+void StepRunner::LogprobsBlock(int64_t begin, int64_t end) {
+  void* const out = outputs_.data();
+  device_->Logprobs({.rows = static_cast<int32_t>(end - begin),
+                     .vocab = model_->config().vocab_size,
+                     .top_n = static_cast<int32_t>(layout_.top_n),
+                     .logits = logits_.as<float>(),
+                     .targets = layout_.tokens(out) + begin,
+                     .target_logprobs = layout_.logprob(out) + begin,
+                     .top_tokens = layout_.top_tokens(out) + begin * layout_.top_n,
+                     .top_logprobs = layout_.top_logprobs(out) + begin * layout_.top_n});
 }
 
 absl::Status StepRunner::WarmUp() {
-  std::vector<float> logits(model_->config().vocab_size);
-  const int32_t slot = pool_->Acquire();
   const std::vector<int32_t> tokens(kChunk, 0);
+  std::vector<float> logits(model_->config().vocab_size);
   for (const int32_t length : {kChunk, 1}) {
     Batch batch;
     if (length == 1) {
-      batch.AddDecode(0, slot, kChunk);
+      batch.AddDecode(0, pool_->sink(), kChunk);
     } else {
-      batch.AddSegment(tokens.data(), length, slot, 0);
+      batch.AddSegment(tokens.data(), length, pool_->sink(), 0);
     }
-    Forward(batch, {});
-    inputs_.Begin();
-    const int32_t* row = inputs_.Add(std::vector<int32_t>{length - 1});
-    const SampleParams* params = inputs_.Add(std::vector<SampleParams>(1));
-    inputs_.Upload();
-    model_->Logits(row, 1, logits_.as<float>());
+    logit_rows_ = {{length - 1, nullptr, -1}};
+    LayOutOutput();
+    const Inputs inputs = Upload(batch, {});
+    Forward(inputs);
+    DrawBlock(inputs, 0, 1);
     device_->Download(logits.data(), logits_.data(), static_cast<int64_t>(logits.size()) * 4);
     if (!std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); })) {
       return absl::InvalidArgumentError("checkpoint: its weights make logits that are not finite");
     }
-    device_->Sample({.rows = 1,
-                     .vocab = model_->config().vocab_size,
-                     .logits = logits_.as<float>(),
-                     .params = params,
-                     .bias = nullptr,
-                     .counts = nullptr,
-                     .scratch = scratch_.as<float>(),
-                     .tokens = outputs_.as<int32_t>()});
   }
+  RecordDecodes();
   device_->Synchronize();
-  pool_->Release(slot);
   return absl::OkStatus();
+}
+
+// As many rows as there are slots, or as there may be logits of.
+void StepRunner::RecordDecodes() {
+  const auto most = std::min<int32_t>(pool_->total(), kLogitRows);
+  for (int32_t rows = 1;; rows = NextRecorded(rows)) {
+    Batch batch;
+    logit_rows_.clear();
+    FillUp(rows, &batch);
+    LayOutOutput();
+    const Inputs inputs = Upload(batch, {});
+    const auto queue = [this, inputs, rows] {
+      Forward(inputs);
+      DrawBlock(inputs, 0, rows);
+    };
+    queue();  // What ops make at their first use is then there.
+    std::unique_ptr<Recording> recording = device_->Record(queue);
+    if (recording == nullptr) return;
+    decodes_.emplace(rows, std::move(recording));
+    if (rows >= most) return;
+  }
 }
 
 }  // namespace sluice

@@ -1,9 +1,13 @@
-// Runs a planned step on the device: one forward pass over the mixed batch, then the draws and
+// Runs planned steps on the device: one forward pass over the mixed batch, then the draws and
 // log-probabilities that were asked for. Used by the engine thread alone.
+//
+// A step that decodes alone is recorded once for each of some numbers of rows and played back (a
+// CUDA graph): its batch is filled up with rows of the pool's sink to the next of these numbers.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -17,6 +21,7 @@
 #include "engine/upload_arena.h"
 #include "kernels/device.h"
 #include "kernels/device_buffer.h"
+#include "kernels/host_buffer.h"
 
 namespace sluice {
 
@@ -40,38 +45,45 @@ class StepRunner {
   // Bytes that Create takes for `slots` slots, those of Model::Reserve included.
   static int64_t MemoryBytes(const Model& model, int32_t max_rows, int32_t slots);
 
+  // Runs one small prefill and one decode row, so that the first request pays for no lazy
+  // initialisation, and records steps. InvalidArgument if the weights make logits that are not
+  // finite.
+  absl::Status WarmUp();
+
   // Makes a slot ready for a sequence that was just given it.
   void Admit(const Sequence& sequence);
 
-  // Runs the step and waits for it. Does not change the sequences.
-  StepResults Run(const StepPlan& plan);
-
-  // Runs one small prefill and one decode row, so that the first request pays for no lazy
-  // initialisation. InvalidArgument if the weights make logits that are not finite.
-  absl::Status WarmUp();
+  // Begins a step that is not empty. Until Finish the plan stays where it is and its sequences as
+  // they are.
+  void Start(const StepPlan& plan);
+  // Waits for the step that was begun.
+  StepResults Finish();
 
  private:
-  // A batch row whose logits are needed: to draw (target -1), or for the log-probability of
-  // `target`.
+  // A batch row whose logits are needed: for the log-probability of `target`, or to draw (target
+  // -1).
   struct LogitRow {
     int32_t row;
-    Sequence* sequence;
+    Sequence* sequence;  // null in a row that fills up
     int32_t target;
   };
 
-  // On the device, what a block of logit rows reads.
-  struct LogitInputs {
-    const int32_t* rows;
-    const int32_t* targets;
-    const SampleParams* params;  // of the rows to draw
+  // On the device, what a step reads.
+  struct Inputs {
+    BatchView batch;
+    const int32_t* count_slots;  // [rows], or null if no row marks a prompt token
+    const int32_t* logit_rows;
+    const int32_t* targets;      // of the logit rows to score
+    const SampleParams* params;  // of the logit rows to draw
     const TokenBias* biases;
   };
-  // Where the parts of a block's output lie, on the device and on the host.
+  // Which logit rows are drawn, and where the parts of the output lie on the device and on the
+  // host.
   struct OutputLayout {
-    int64_t rows;
-    int64_t first_draw;
-    int64_t top_n;
-    bool logprobs;
+    int64_t rows = 0;
+    int64_t first_draw = 0;
+    int64_t top_n = 0;
+    bool logprobs = false;
 
     int32_t* tokens(void* base) const { return static_cast<int32_t*>(base); }
     float* logprob(void* base) const { return static_cast<float*>(base) + rows; }
@@ -83,14 +95,17 @@ class StepRunner {
   StepRunner(Device* device, Model* model, StatePool* pool);
   absl::Status Reserve(int32_t max_rows);
 
-  Batch MakeBatch(const StepPlan& plan, std::vector<LogitRow>* draws,
-                  std::vector<LogitRow>* targets) const;
-  void Forward(const Batch& batch, const std::vector<int32_t>& count_slots);
-  std::vector<int32_t> CountSlots(const StepPlan& plan, const Batch& batch) const;
-  void RunLogits(absl::Span<const LogitRow> rows, StepResults* results);
-  LogitInputs UploadLogitRows(absl::Span<const LogitRow> rows, int32_t first_draw);
-  static void Collect(absl::Span<const LogitRow> rows, const OutputLayout& layout, void* host,
-                      StepResults* results);
+  Batch MakeBatch(const StepPlan& plan);
+  void FillUp(int32_t rows, Batch* batch);
+  void LayOutOutput();
+  std::vector<int32_t> CountSlots(const StepPlan& plan) const;
+  Inputs Upload(const Batch& batch, const std::vector<int32_t>& count_slots);
+  void Queue(const StepPlan& plan);
+  void Forward(const Inputs& inputs);
+  void DrawBlock(const Inputs& inputs, int64_t begin, int64_t end);
+  void LogprobsBlock(int64_t begin, int64_t end);
+  const Recording* RecordingOf(const StepPlan& plan, int32_t* rows) const;
+  void RecordDecodes();
 
   Device* device_;
   Model* model_;
@@ -99,9 +114,14 @@ class StepRunner {
   DeviceBuffer counts_;   // uint32 [slots, vocab], for penalties
   DeviceBuffer logits_;   // float32 [kLogitRows, vocab]
   DeviceBuffer scratch_;  // float32 [kLogitRows, vocab]
-  DeviceBuffer
-      outputs_;  // of one block of logit rows: tokens, log-probabilities, top tokens, theirs
-  std::vector<std::byte> host_outputs_;
+  DeviceBuffer outputs_;  // of the step's logit rows, see OutputLayout
+  HostBuffer host_outputs_;
+  std::map<int32_t, std::unique_ptr<Recording>> decodes_;  // by rows
+
+  // Of the step that was begun.
+  const StepPlan* plan_ = nullptr;
+  std::vector<LogitRow> logit_rows_;  // those to draw come last
+  OutputLayout layout_;
 };
 
 }  // namespace sluice

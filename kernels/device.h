@@ -1,13 +1,15 @@
 // The seam between the engine and the arithmetic: memory, copies, and one method an op.
 //
 // A Device belongs to one thread (the engine's) from construction on. On CUDA, ops and Upload /
-// Copy / Zero are queued on one stream and run in the order of the calls; Download and Synchronize
-// wait. On the CPU everything is done on return. Ops neither allocate nor synchronise. Pointers in
+// DownloadLater / Copy / Zero are queued on one stream and run in the order of the calls; Download
+// and Synchronize wait. On the CPU everything is done on return. Ops neither allocate nor
+// synchronise. Pointers in
 // args are device pointers. What an args struct states as its limits is checked; breaking it ends
 // the process, as does any CUDA error.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -37,6 +39,15 @@ namespace sluice {
 
 enum class DeviceKind : uint8_t { kCpu, kCuda };
 
+// Ops that were recorded to be queued again as one. Its device outlives it.
+class Recording {
+ public:
+  Recording() = default;
+  Recording(const Recording&) = delete;
+  Recording& operator=(const Recording&) = delete;
+  virtual ~Recording() = default;
+};
+
 class Device {
  public:
   Device() = default;
@@ -49,6 +60,8 @@ class Device {
   virtual std::string Description() const = 0;
   // Memory that could be taken now.
   virtual int64_t FreeBytes() const = 0;
+  // Whether what was queued runs on while the caller does something else.
+  virtual bool RunsBehind() const = 0;
   // What activations are stored in when weights are `weights`: CPU float32, CUDA as the weights.
   virtual DType ActivationType(DType weights) const = 0;
 
@@ -59,9 +72,20 @@ class Device {
   virtual void Upload(void* to, const void* from_host, int64_t bytes) = 0;
   // Copies to the host once everything queued before is done, and waits for it.
   virtual void Download(void* to_host, const void* from, int64_t bytes) = 0;
+  // Memory of the host for DownloadLater, 256-aligned, or null if there is not that much.
+  virtual void* AllocateHost(int64_t bytes) = 0;
+  virtual void FreeHost(void* data) = 0;
+  // Copies to memory of AllocateHost; what was copied can be read once Synchronize has returned.
+  virtual void DownloadLater(void* to_host, const void* from, int64_t bytes) = 0;
   virtual void Copy(void* to, const void* from, int64_t bytes) = 0;
   virtual void Zero(void* to, int64_t bytes) = 0;
   virtual void Synchronize() = 0;
+
+  // Calls `queue`, which queues ops, Copy and Zero alone, and keeps what it queues for Play instead
+  // of running it. What ops make at their first use must be there: run them once before. Null,
+  // without a call, if playing would gain nothing.
+  virtual std::unique_ptr<Recording> Record(const std::function<void()>& queue) = 0;
+  virtual void Play(const Recording& recording) = 0;
 
   virtual void Decay(const DecayArgs& args) = 0;
   virtual void MapFeatures(const FeatureMapArgs& args) = 0;

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 
 #include "kernels/device.h"
@@ -21,15 +23,25 @@ class CpuDevice : public Device {
   std::string Description() const override;
   // What the system could give now, or what the container's limit leaves, if that is less.
   int64_t FreeBytes() const override;
+  bool RunsBehind() const override { return false; }
   DType ActivationType(DType weights) const override;
 
   void* Allocate(int64_t bytes) override;
   void Free(void* data) override;
   void Upload(void* to, const void* from_host, int64_t bytes) override;
   void Download(void* to_host, const void* from, int64_t bytes) override;
+  void* AllocateHost(int64_t bytes) override { return Allocate(bytes); }
+  void FreeHost(void* data) override { Free(data); }
+  void DownloadLater(void* to_host, const void* from, int64_t bytes) override {
+    Download(to_host, from, bytes);
+  }
   void Copy(void* to, const void* from, int64_t bytes) override;
   void Zero(void* to, int64_t bytes) override;
   void Synchronize() override;
+  std::unique_ptr<Recording> Record(const std::function<void()>& /*queue*/) override {
+    return nullptr;
+  }
+  void Play(const Recording& /*recording*/) override {}
 
   void Decay(const DecayArgs& args) override;
   void MapFeatures(const FeatureMapArgs& args) override;

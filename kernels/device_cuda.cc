@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "kernels/cublaslt_library.h"
 #include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/graph_cuda.h"
 #include "kernels/linear_cuda.h"
 #include "kernels/transfer_cuda.h"
 
@@ -44,6 +46,7 @@ class CudaDevice final : public Device {
     SLUICE_CUDA_CHECK(cudaMemGetInfo(&free, &total));
     return static_cast<int64_t>(free);
   }
+  bool RunsBehind() const override { return true; }
   DType ActivationType(DType weights) const override {
     return weights == DType::kFloat32 ? DType::kFloat32 : DType::kBFloat16;
   }
@@ -66,6 +69,17 @@ class CudaDevice final : public Device {
   void Download(void* to_host, const void* from, int64_t bytes) override {
     transfer_->Download(to_host, from, bytes);
   }
+  void* AllocateHost(int64_t bytes) override {
+    void* data = nullptr;
+    const cudaError_t error = cudaMallocHost(&data, static_cast<size_t>(bytes));
+    if (error != cudaErrorMemoryAllocation) SLUICE_CUDA_CHECK(error);
+    (void)cudaGetLastError();
+    return data;
+  }
+  void FreeHost(void* data) override { SLUICE_CUDA_CHECK(cudaFreeHost(data)); }
+  void DownloadLater(void* to_host, const void* from, int64_t bytes) override {
+    SLUICE_CUDA_CHECK(cudaMemcpyAsync(to_host, from, bytes, cudaMemcpyDeviceToHost, stream_));
+  }
   void Copy(void* to, const void* from, int64_t bytes) override {
     SLUICE_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_));
   }
@@ -73,6 +87,10 @@ class CudaDevice final : public Device {
     SLUICE_CUDA_CHECK(cudaMemsetAsync(to, 0, bytes, stream_));
   }
   void Synchronize() override { SLUICE_CUDA_CHECK(cudaStreamSynchronize(stream_)); }
+  std::unique_ptr<Recording> Record(const std::function<void()>& queue) override {
+    return RecordGraph(stream_, queue);
+  }
+  void Play(const Recording& recording) override { PlayGraph(recording, stream_); }
 
   void Decay(const DecayArgs& args) override { DecayCuda(args, stream_); }
   void MapFeatures(const FeatureMapArgs& args) override { MapFeaturesCuda(args, stream_); }

@@ -5,9 +5,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <utility>
-
-#include "tests/bench/queued_calls.h"
 
 namespace sluice {
 namespace {
@@ -117,10 +116,11 @@ double MedianSeconds(Device& device, const std::function<void(int64_t)>& call,
     const auto all = [&] {
       for (int64_t i = 0; i < calls; ++i) call(number++);
     };
-    const auto queued = queueing == Queueing::kRecorded ? QueuedCalls::Record(device, all)
-                                                        : QueuedCalls::Plain(all);
+    const std::unique_ptr<Recording> recording =
+        queueing == Queueing::kRecorded ? device.Record(all) : nullptr;
+    device.Synchronize();
     begin = Now();
-    queued->Run();
+    recording == nullptr ? all() : device.Play(*recording);
     device.Synchronize();
     seconds.push_back((Now() - begin) / static_cast<double>(calls));
   }

@@ -1,6 +1,8 @@
 // What an engine generates and scores.
 
 #include <algorithm>
+#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -162,6 +164,33 @@ TEST_P(EngineTest, StopsAtStopStringsAndTokens) {
   EXPECT_EQ(outcome.stop_string, "xxx");
   EXPECT_EQ(sink->text(), "");
   EXPECT_EQ(sink->ids(), (std::vector<int32_t>{'x', 'x', 'x'}));
+}
+
+// Counts the rows that decode.
+class DecodeCounter : public EngineObserver {
+ public:
+  void OnStep(const StepRecord& record) override { rows += record.decode_rows; }
+  void OnFirstToken(double /*seconds*/) override {}
+  void OnNextToken(double /*seconds*/) override {}
+  void OnDone(const Outcome& /*outcome*/) override {}
+
+  std::atomic<int32_t> rows{0};
+};
+
+// So that a slot's state is that after the last token but one, however steps overlap.
+TEST_P(EngineTest, ComputesNothingPastAStop) {
+  DecodeCounter counter;
+  EngineConfig config = TinyConfig(model_.path());
+  config.device = DeviceFlag(GetParam());
+  auto engine = *Engine::Create(config, &counter, nullptr);
+  Request request = Prompt("Hello", 20);
+  request.sampling.logit_bias = {{'x', 100.0F}};
+  request.stopping.stop = {"xxx"};
+  EXPECT_EQ(Finish(engine.get(), request)->ids().size(), 3U);
+  EXPECT_EQ(counter.rows, 2);
+  request.stopping = {.max_tokens = 5, .ignore_eos = true};
+  EXPECT_EQ(Finish(engine.get(), request)->ids().size(), 5U);
+  EXPECT_EQ(counter.rows, 2 + 4);
 }
 
 TEST_P(EngineTest, EndsAtTheEndOfSequenceUnlessToldToIgnoreIt) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -20,6 +21,7 @@ class OpCounter : public Device {
   DeviceKind kind() const override { return device_->kind(); }
   std::string Description() const override { return device_->Description(); }
   int64_t FreeBytes() const override { return device_->FreeBytes(); }
+  bool RunsBehind() const override { return device_->RunsBehind(); }
   DType ActivationType(DType weights) const override { return device_->ActivationType(weights); }
   void* Allocate(int64_t bytes) override { return device_->Allocate(bytes); }
   void Free(void* data) override { device_->Free(data); }
@@ -29,9 +31,18 @@ class OpCounter : public Device {
   void Download(void* to_host, const void* from, int64_t bytes) override {
     device_->Download(to_host, from, bytes);
   }
+  void* AllocateHost(int64_t bytes) override { return device_->AllocateHost(bytes); }
+  void FreeHost(void* data) override { device_->FreeHost(data); }
+  void DownloadLater(void* to_host, const void* from, int64_t bytes) override {
+    device_->DownloadLater(to_host, from, bytes);
+  }
   void Copy(void* to, const void* from, int64_t bytes) override { device_->Copy(to, from, bytes); }
   void Zero(void* to, int64_t bytes) override { device_->Zero(to, bytes); }
   void Synchronize() override { device_->Synchronize(); }
+  std::unique_ptr<Recording> Record(const std::function<void()>& queue) override {
+    return device_->Record(queue);
+  }
+  void Play(const Recording& recording) override { device_->Play(recording); }
   int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t chunks) const override {
     return device_->GatedChunkWorkspaceBytes(shape, chunks);
   }

@@ -26,13 +26,19 @@ std::string DeviceName(const testing::TestParamInfo<DeviceKind>& info) {
 
 void PrintTo(DeviceKind kind, std::ostream* out) { *out << DeviceName({kind, 0}); }
 
+std::unique_ptr<Device> OpenTestDevice(DeviceKind kind) {
+  if (kind == DeviceKind::kCpu) return CreateCpuDevice(kThreads);
+  std::string error;
+  std::unique_ptr<Device> device = CreateCudaDevice({.batch_invariant = true}, &error);
+  EXPECT_NE(device, nullptr) << error;
+  return device;
+}
+
 void DeviceTest::SetUp() {
   // A death test starts the program anew: a fork would share the threads and the GPU's context.
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  std::string error;
-  device_ =
-      is_cuda() ? CreateCudaDevice({.batch_invariant = true}, &error) : CreateCpuDevice(kThreads);
-  ASSERT_NE(device_, nullptr) << error;
+  device_ = OpenTestDevice(GetParam());
+  ASSERT_NE(device_, nullptr);
 }
 
 std::vector<DType> DeviceTest::ActivationTypes() const {

@@ -20,7 +20,10 @@ std::vector<DeviceKind> DevicesUnderTest();
 std::string DeviceName(const testing::TestParamInfo<DeviceKind>& info);
 void PrintTo(DeviceKind kind, std::ostream* out);
 
-// One device a test; the CPU's has two threads.
+// One for a test: the CPU with two threads, a GPU batch invariant. A failure if there is none.
+std::unique_ptr<Device> OpenTestDevice(DeviceKind kind);
+
+// One device a test.
 class DeviceTest : public testing::TestWithParam<DeviceKind> {
  protected:
   void SetUp() override;
