@@ -36,6 +36,11 @@ absl::Status ValidateEngineConfig(const EngineConfig& config) {
         absl::StrCat("dtype is \"", config.dtype, "\"; it must be auto, bfloat16 or float32"));
   }
   constexpr int64_t kMaxTokens = 1 << 24;
+  if (config.deterministic != "auto" && config.deterministic != "true" &&
+      config.deterministic != "false") {
+    return absl::InvalidArgumentError(absl::StrCat("deterministic is \"", config.deterministic,
+                                                   "\"; it must be auto, true or false"));
+  }
   SLUICE_RETURN_IF_ERROR(CheckRangeOrZero("threads", config.threads, 1, 1024));
   SLUICE_RETURN_IF_ERROR(CheckRangeOrZero("slots", config.state_slots, 1, kMaxStateSlots));
   SLUICE_RETURN_IF_ERROR(CheckRange("max_waiting", config.max_waiting, 0, 1'000'000));

@@ -19,9 +19,9 @@ struct EngineConfig {
   std::string device = "auto";      // auto (a GPU if there is one), cpu, cuda or cuda:N
   std::string dtype = "auto";       // of weights: auto (bfloat16), bfloat16 or float32
   int32_t threads = 0;              // CPU threads, 1..1024; 0: as many as there are
-  // On the CPU no bit of a request depends on what else is in the batch. A GPU's matrix products
-  // are the library's, and it cuts long prompts into parts, which this does not change.
-  bool batch_invariant = true;
+  // Whether no bit of a request depends on what else is in the batch: auto (on the CPU, where it
+  // costs little), true or false.
+  std::string deterministic = "auto";
   int32_t state_slots = 0;  // requests that run at once, 1..4096; 0: 64 on the CPU, 256 on a GPU,
                             // or as many as fit
   int32_t max_waiting = 1024;                     // requests that wait for a slot, 0..1,000,000

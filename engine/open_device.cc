@@ -16,9 +16,9 @@ absl::StatusOr<std::unique_ptr<Device>> OpenDevice(const EngineConfig& config) {
   if (name == "cpu") {
     const auto available = static_cast<int32_t>(std::thread::hardware_concurrency());
     return CreateCpuDevice(config.threads > 0 ? config.threads : std::max(available, 1),
-                           config.batch_invariant);
+                           config.deterministic != "false");
   }
-  CudaOptions options;
+  CudaOptions options = {.batch_invariant = config.deterministic == "true"};
   if (absl::ConsumePrefix(&name, "cuda:") && !absl::SimpleAtoi(name, &options.ordinal)) {
     return absl::InvalidArgumentError(absl::StrCat("device: no number after \"cuda:\""));
   }

@@ -119,8 +119,8 @@ std::unique_ptr<Device> CreateCpuDevice(int32_t threads, bool batch_invariant = 
 
 struct CudaOptions {
   int32_t ordinal = 0;
-  // What a sequence gets does not depend on the others of its batch, not even in its last bits,
-  // where products keep to it (linear.h).
+  // What a sequence gets does not depend on the others of its batch, not even in its last bits.
+  // Products are slower for it, and long segments where there are few.
   bool batch_invariant = false;
   // The kernels that every GPU of compute capability 8.0 has, also where there are others.
   bool portable = false;

@@ -176,7 +176,7 @@ std::unique_ptr<Device> OpenDevice(const CudaOptions& options, const cudaDeviceP
   SLUICE_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   std::unique_ptr<TransferCuda> transfer = TransferCuda::Create(stream);
   if (!OpenCublasLt(error)) return nullptr;
-  std::unique_ptr<LinearCuda> linear = LinearCuda::Create();
+  std::unique_ptr<LinearCuda> linear = LinearCuda::Create(options.batch_invariant);
   if (transfer == nullptr || linear == nullptr) {
     *error = "not enough memory on the GPU or page-locked on the host to open the GPU";
     transfer.reset();

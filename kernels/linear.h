@@ -8,8 +8,7 @@
 // Accumulation is float32. On the CPU, x is float32; with a bfloat16 weight it is rounded to
 // bfloat16 for the product, if the processor multiplies bfloat16. The result of a row may depend on
 // the number of rows in its last bits, since the library picks its algorithm by shape, but not on
-// a CPU that was asked for the contrary (CreateCpuDevice); it never depends on the other rows'
-// values.
+// a device that was asked to be batch invariant; it never depends on the other rows' values.
 //
 // On the GPU the weight may be read while ops queued before are still running, so no op may write
 // it. A copy from the host, Copy and Zero may: what follows them waits.

@@ -52,7 +52,7 @@ void RepeatLayout(cublasLtMatrixLayout_t layout, int32_t batch, int64_t step) {
 
 }  // namespace
 
-std::unique_ptr<LinearCuda> LinearCuda::Create() {
+std::unique_ptr<LinearCuda> LinearCuda::Create(bool batch_invariant) {
   void* workspace = nullptr;
   if (cudaMalloc(&workspace, kWorkspaceBytes) != cudaSuccess) {
     (void)cudaGetLastError();
@@ -63,12 +63,26 @@ std::unique_ptr<LinearCuda> LinearCuda::Create() {
     SLUICE_CUDA_CHECK(cudaFree(workspace));
     return nullptr;
   }
-  return std::unique_ptr<LinearCuda>(new LinearCuda(handle, workspace));
+  return std::unique_ptr<LinearCuda>(new LinearCuda(handle, workspace, batch_invariant));
 }
 
 LinearCuda::~LinearCuda() {
   SLUICE_CUBLAS_CHECK(cublasLtDestroy(handle_));
   SLUICE_CUDA_CHECK(cudaFree(workspace_));
+}
+
+void LinearCuda::LayOut(const Shape& shape, Plan* plan) {
+  const cudaDataType_t x_type = CudaType(shape.x_dtype);
+  const cudaDataType_t y_type = CudaType(shape.y_dtype);
+  SLUICE_CUBLAS_CHECK(
+      cublasLtMatrixLayoutInit(&plan->weight, x_type, shape.in_dim, shape.out_dim, shape.in_dim));
+  SLUICE_CUBLAS_CHECK(
+      cublasLtMatrixLayoutInit(&plan->x, x_type, shape.in_dim, shape.rows, shape.x_stride));
+  SLUICE_CUBLAS_CHECK(
+      cublasLtMatrixLayoutInit(&plan->y, y_type, shape.out_dim, shape.rows, shape.y_stride));
+  RepeatLayout(&plan->weight, shape.batch, shape.weight_step);
+  RepeatLayout(&plan->x, shape.batch, shape.x_step);
+  RepeatLayout(&plan->y, shape.batch, shape.y_step);
 }
 
 // The library counts by columns: y^T [N, M] = weight^T^T x^T, each of our rows a column.
@@ -78,30 +92,27 @@ LinearCuda::Plan LinearCuda::MakePlan(const Shape& shape) const {
   const cublasOperation_t transpose = CUBLAS_OP_T;
   SLUICE_CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(&plan.product, CUBLASLT_MATMUL_DESC_TRANSA,
                                                      &transpose, sizeof(transpose)));
-  const cudaDataType_t x_type = CudaType(shape.x_dtype);
-  const cudaDataType_t y_type = CudaType(shape.y_dtype);
-  SLUICE_CUBLAS_CHECK(
-      cublasLtMatrixLayoutInit(&plan.weight, x_type, shape.in_dim, shape.out_dim, shape.in_dim));
-  SLUICE_CUBLAS_CHECK(
-      cublasLtMatrixLayoutInit(&plan.x, x_type, shape.in_dim, shape.rows, shape.x_stride));
-  SLUICE_CUBLAS_CHECK(
-      cublasLtMatrixLayoutInit(&plan.y, y_type, shape.out_dim, shape.rows, shape.y_stride));
-  RepeatLayout(&plan.weight, shape.batch, shape.weight_step);
-  RepeatLayout(&plan.x, shape.batch, shape.x_step);
-  RepeatLayout(&plan.y, shape.batch, shape.y_step);
-
+  LayOut(shape, &plan);
+  Plan asked = plan;
+  uint64_t workspace = kWorkspaceBytes;
+  if (batch_invariant_) {
+    Shape reference = shape;
+    reference.rows = kInvariantRows;
+    LayOut(reference, &asked);
+    workspace = 0;  // Without any, K is not shared out.
+  }
   cublasLtMatmulPreferenceOpaque_t preference;
   SLUICE_CUBLAS_CHECK(cublasLtMatmulPreferenceInit(&preference));
-  SetPreference(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kWorkspaceBytes});
+  SetPreference(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace);
   SetPreference(&preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, kAlignment);
   SetPreference(&preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, kAlignment);
   SetPreference(&preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, kAlignment);
   SetPreference(&preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, kAlignment);
   cublasLtMatmulHeuristicResult_t found;
   int count = 0;
-  SLUICE_CUBLAS_CHECK(cublasLtMatmulAlgoGetHeuristic(handle_, &plan.product, &plan.weight, &plan.x,
-                                                     &plan.y, &plan.y, &preference, 1, &found,
-                                                     &count));
+  SLUICE_CUBLAS_CHECK(cublasLtMatmulAlgoGetHeuristic(handle_, &plan.product, &asked.weight,
+                                                     &asked.x, &asked.y, &asked.y, &preference, 1,
+                                                     &found, &count));
   SLUICE_CHECK(count == 1);
   SLUICE_CUBLAS_CHECK(found.state);
   plan.algorithm = found.algo;
@@ -120,7 +131,7 @@ void LinearCuda::Run(const LinearArgs& args, cudaStream_t stream) {
   CheckLinearBatch(args);
   if (args.rows == 0) return;
 
-  if (SuitsFewRows(args)) {
+  if (!batch_invariant_ && SuitsFewRows(args)) {
     LinearFewRowsCuda(args, stream);
     return;
   }

@@ -25,12 +25,16 @@ void LinearFewRowsCuda(const LinearArgs& args, cudaStream_t stream);
 // included, and kept; it answers the same question the same way, so that a shape gives the same
 // bits for the life of the process. At most kMaxPlans are kept; should more shapes come, all are
 // asked for anew. Sums are float32, also of float32 operands: no TF32.
+//
+// Batch invariant: whatever the rows, the algorithm is the one for kInvariantRows of them, and one
+// that does not share out K, so that a result is the same sum in the same order.
 class LinearCuda {
  public:
   static constexpr size_t kMaxPlans = 8192;
+  static constexpr int32_t kInvariantRows = 128;
 
   // Takes workspace and a library handle; null if there is not that much memory.
-  static std::unique_ptr<LinearCuda> Create();
+  static std::unique_ptr<LinearCuda> Create(bool batch_invariant);
   LinearCuda(const LinearCuda&) = delete;
   LinearCuda& operator=(const LinearCuda&) = delete;
   ~LinearCuda();
@@ -65,11 +69,14 @@ class LinearCuda {
     cublasLtMatmulAlgo_t algorithm;
   };
 
-  LinearCuda(cublasLtHandle_t handle, void* workspace) : handle_(handle), workspace_(workspace) {}
+  LinearCuda(cublasLtHandle_t handle, void* workspace, bool batch_invariant)
+      : handle_(handle), workspace_(workspace), batch_invariant_(batch_invariant) {}
+  static void LayOut(const Shape& shape, Plan* plan);
   Plan MakePlan(const Shape& shape) const;
 
   cublasLtHandle_t const handle_;
   void* const workspace_;
+  const bool batch_invariant_;
   std::map<Shape, Plan> plans_;
 };
 

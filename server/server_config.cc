@@ -21,10 +21,9 @@ ABSL_FLAG(std::string, admin_listen, "",
 ABSL_FLAG(std::string, device, "auto", "auto (a GPU if there is one), cpu, cuda or cuda:N.");
 ABSL_FLAG(std::string, dtype, "auto", "Of weights: auto (bfloat16), bfloat16 or float32.");
 ABSL_FLAG(int32_t, threads, 0, "CPU threads, 1 to 1024; 0: as many as there are.");
-ABSL_FLAG(
-    bool, batch_invariant, true,
-    "On the CPU a request with a seed gets the same tokens whatever else is in the batch, to the "
-    "last one; false: matrix products of many rows are oneDNN's, which round by their number.");
+ABSL_FLAG(std::string, deterministic, "auto",
+          "Whether a request with a seed gets the same tokens whatever else is in the batch, to "
+          "the last one: true, false or auto (on the CPU; on a GPU it is slower).");
 ABSL_FLAG(
     int32_t, slots, 0,
     "Requests that run at once, 1 to 4096; 0: 64 on the CPU, 256 on a GPU, or as many as fit.");
@@ -103,7 +102,7 @@ constexpr std::string_view kFlagNames[] = {
     "device",
     "dtype",
     "threads",
-    "batch_invariant",
+    "deterministic",
     "slots",
     "max_waiting",
     "max_waiting_tokens",
@@ -159,7 +158,7 @@ EngineConfig EngineConfigFromFlags() {
   engine.device = absl::GetFlag(FLAGS_device);
   engine.dtype = absl::GetFlag(FLAGS_dtype);
   engine.threads = absl::GetFlag(FLAGS_threads);
-  engine.batch_invariant = absl::GetFlag(FLAGS_batch_invariant);
+  engine.deterministic = absl::GetFlag(FLAGS_deterministic);
   engine.state_slots = absl::GetFlag(FLAGS_slots);
   engine.max_waiting = absl::GetFlag(FLAGS_max_waiting);
   engine.max_waiting_tokens = absl::GetFlag(FLAGS_max_waiting_tokens);

@@ -1,7 +1,7 @@
 // Tokens a second of a whole engine: prefill of prompts, and decode of many sequences at once.
 //
 //   engine_bench --model DIR [--device cpu|cuda] [--dtype bfloat16|float32] [--decode 1,16,64]
-//                [--prefill 4096,8x2048] [--threads N] [--batch_invariant=false]
+//                [--prefill 4096,8x2048] [--threads N] [--deterministic auto|true|false]
 //                [--step_tokens N] [--repeats N]
 //
 // Prompts are random token ids, so that any checkpoint will do. Decode figures come from the steps
@@ -42,7 +42,7 @@ ABSL_FLAG(std::string, model, "", "Hugging Face model directory; needs no tokeni
 ABSL_FLAG(std::string, device, "auto", "auto, cpu, cuda or cuda:N");
 ABSL_FLAG(std::string, dtype, "auto", "auto, bfloat16 or float32");
 ABSL_FLAG(int32_t, threads, 0, "CPU threads; 0: all");
-ABSL_FLAG(bool, batch_invariant, true, "as sluice-server's");
+ABSL_FLAG(std::string, deterministic, "auto", "as sluice-server's");
 ABSL_FLAG(int32_t, step_tokens, 0, "tokens a step; 0: the engine's default");
 ABSL_FLAG(std::string, decode, "1,16", "sequences that decode at once, comma separated");
 ABSL_FLAG(std::string, prefill, "4096", "prompts: LENGTH or COUNTxLENGTH, comma separated");
@@ -257,7 +257,7 @@ int Main() {
   config.device = absl::GetFlag(FLAGS_device);
   config.dtype = absl::GetFlag(FLAGS_dtype);
   config.threads = absl::GetFlag(FLAGS_threads);
-  config.batch_invariant = absl::GetFlag(FLAGS_batch_invariant);
+  config.deterministic = absl::GetFlag(FLAGS_deterministic);
   config.max_step_tokens = absl::GetFlag(FLAGS_step_tokens);
   StepLog log;
   const absl::Time start = absl::Now();

@@ -65,14 +65,12 @@ TEST_P(EngineTest, GivesTheSameTextInABatchAsAlone) {
   }
 }
 
-TEST(EngineOnTheCpu, GivesTheSameBitsInABatchAsAlone) {
-  const TinyModel model;
-  EngineConfig config = TinyConfig(model.path());
-  config.device = "cpu";
+TEST_P(EngineTest, IsDeterministicIfAskedToBe) {
+  EngineConfig config = TinyConfig(model_.path());
   config.dtype = "bfloat16";
-  const auto engine = Engine::Create(config, nullptr, nullptr);
-  ASSERT_TRUE(engine.ok()) << engine.status();
-  const AloneAndTogether sinks(engine->get());
+  config.deterministic = "true";
+  const auto engine = Open(config);
+  const AloneAndTogether sinks(engine.get());
   for (size_t i = 0; i < sinks.alone.size(); ++i) {
     ASSERT_EQ(sinks.together[i]->ids(), sinks.alone[i]->ids()) << i;
     for (size_t t = 0; t < 20; ++t) {

@@ -26,10 +26,10 @@ std::string DeviceName(const testing::TestParamInfo<DeviceKind>& info) {
 
 void PrintTo(DeviceKind kind, std::ostream* out) { *out << DeviceName({kind, 0}); }
 
-std::unique_ptr<Device> OpenTestDevice(DeviceKind kind) {
-  if (kind == DeviceKind::kCpu) return CreateCpuDevice(kThreads);
+std::unique_ptr<Device> OpenTestDevice(DeviceKind kind, bool batch_invariant) {
+  if (kind == DeviceKind::kCpu) return CreateCpuDevice(kThreads, batch_invariant);
   std::string error;
-  std::unique_ptr<Device> device = CreateCudaDevice({.batch_invariant = true}, &error);
+  std::unique_ptr<Device> device = CreateCudaDevice({.batch_invariant = batch_invariant}, &error);
   EXPECT_NE(device, nullptr) << error;
   return device;
 }

@@ -20,10 +20,10 @@ std::vector<DeviceKind> DevicesUnderTest();
 std::string DeviceName(const testing::TestParamInfo<DeviceKind>& info);
 void PrintTo(DeviceKind kind, std::ostream* out);
 
-// One for a test: the CPU with two threads, a GPU batch invariant. A failure if there is none.
-std::unique_ptr<Device> OpenTestDevice(DeviceKind kind);
+// One for a test, the CPU with two threads. A failure if there is none.
+std::unique_ptr<Device> OpenTestDevice(DeviceKind kind, bool batch_invariant = true);
 
-// One device a test.
+// One device a test, batch invariant.
 class DeviceTest : public testing::TestWithParam<DeviceKind> {
  protected:
   void SetUp() override;

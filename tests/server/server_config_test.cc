@@ -49,7 +49,7 @@ TEST_F(ServerConfigTest, FlagDefaultsAreTheEnginesOwn) {
   EXPECT_EQ(actual.device, expected.device);
   EXPECT_EQ(actual.dtype, expected.dtype);
   EXPECT_EQ(actual.threads, expected.threads);
-  EXPECT_EQ(actual.batch_invariant, expected.batch_invariant);
+  EXPECT_EQ(actual.deterministic, expected.deterministic);
   EXPECT_EQ(actual.state_slots, expected.state_slots);
   EXPECT_EQ(actual.max_waiting, expected.max_waiting);
   EXPECT_EQ(actual.max_waiting_tokens, expected.max_waiting_tokens);
@@ -113,7 +113,7 @@ TEST_F(ServerConfigTest, EveryFlagReachesTheConfig) {
                                         "--device=cpu",
                                         "--dtype=float32",
                                         "--threads=2",
-                                        "--batch-invariant=false",
+                                        "--deterministic=true",
                                         "--slots=3",
                                         "--max-waiting=4",
                                         "--max-prompt-tokens=5",
@@ -140,7 +140,7 @@ TEST_F(ServerConfigTest, EveryFlagReachesTheConfig) {
   EXPECT_EQ(config.engine.device, "cpu");
   EXPECT_EQ(config.engine.dtype, "float32");
   EXPECT_EQ(config.engine.threads, 2);
-  EXPECT_FALSE(config.engine.batch_invariant);
+  EXPECT_EQ(config.engine.deterministic, "true");
   EXPECT_EQ(config.engine.state_slots, 3);
   EXPECT_EQ(config.engine.max_waiting, 4);
   EXPECT_EQ(config.engine.max_prompt_tokens, 5);
