@@ -1,5 +1,6 @@
 #include "kernels/log_gate.h"
 
+#include "kernels/activation.cuh"
 #include "kernels/check.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/launch.cuh"
@@ -11,12 +12,6 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kRows = 16;  // of a block
 constexpr int32_t kMaxRank = 64;
-
-// max(log(sigmoid(z)) / normalizer, clamp_min), without cancellation on either side of zero.
-__device__ float LogGate(float z, float normalizer, float clamp_min) {
-  const float log_sigmoid = fminf(z, 0.0F) - log1pf(expf(-fabsf(z)));
-  return fmaxf(log_sigmoid / normalizer, clamp_min);
-}
 
 // Grid: (tiles of kRows rows, tiles of kThreads channels). A thread owns one channel of all the
 // tile's rows, so that a weight is read once for kRows rows. Bound by the float32 result's store.
@@ -50,11 +45,12 @@ __global__ __launch_bounds__(kThreads) void LogGateKernel(
     }
   }
   const float bias = args.bias[channel];
+  const float factor = 1.0F / args.normalizer;
 #pragma unroll
   for (int row = 0; row < kRows; ++row) {
     if (row0 + row >= args.rows) return;
     args.log_decay[int64_t{row0 + row} * args.dim + channel] =
-        LogGate(sum[row] + bias, args.normalizer, args.clamp_min);
+        fmaxf(LogSigmoid(sum[row] + bias) * factor, args.clamp_min);
   }
 }
 
