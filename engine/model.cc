@@ -80,10 +80,10 @@ int32_t Model::MaxChunks(int32_t max_rows, int32_t max_segments) {
 }
 
 int64_t Model::ScratchBytes(int32_t max_rows, int32_t max_segments) const {
+  const StepSize size = {max_rows, MaxChunks(max_rows, max_segments), max_segments};
   int64_t bytes = 0;
   for (const ResidualBlock& block : architecture_.blocks) {
-    const int32_t chunks = MaxChunks(max_rows, max_segments);
-    bytes = std::max(bytes, block.sublayer->ScratchBytes(max_rows, chunks));
+    bytes = std::max(bytes, block.sublayer->ScratchBytes(size));
   }
   return bytes;
 }

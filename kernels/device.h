@@ -102,7 +102,8 @@ class Device {
   virtual void LogGate(const LogGateArgs& args) = 0;
   virtual void Activate(const ActivationArgs& args) = 0;
   virtual void GatedStep(const GatedStepArgs& args) = 0;
-  virtual int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t chunks) const = 0;
+  virtual int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t segments,
+                                           int32_t chunks) const = 0;
   virtual void GatedChunk(const GatedChunkArgs& args) = 0;
   virtual void GatedUnit(const GatedUnitArgs& args) = 0;
   virtual void MarkPrompt(const MarkPromptArgs& args) = 0;

@@ -94,7 +94,8 @@ void CpuDevice::LogGate(const LogGateArgs& args) { LogGateCpu(args, pool_); }
 void CpuDevice::Activate(const ActivationArgs& args) { ActivateCpu(args, pool_); }
 void CpuDevice::GatedStep(const GatedStepArgs& args) { GatedStepCpu(args, pool_); }
 
-int64_t CpuDevice::GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t /*chunks*/) const {
+int64_t CpuDevice::GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t /*segments*/,
+                                            int32_t /*chunks*/) const {
   return GatedChunkCpuWorkspaceBytes(shape, pool_.threads());
 }
 

@@ -58,7 +58,8 @@ class CpuDevice : public Device {
   void LogGate(const LogGateArgs& args) override;
   void Activate(const ActivationArgs& args) override;
   void GatedStep(const GatedStepArgs& args) override;
-  int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t chunks) const override;
+  int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t segments,
+                                   int32_t chunks) const override;
   void GatedChunk(const GatedChunkArgs& args) override;
   void GatedUnit(const GatedUnitArgs& args) override;
   void MarkPrompt(const MarkPromptArgs& args) override;

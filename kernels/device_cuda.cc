@@ -107,7 +107,8 @@ class CudaDevice final : public Device {
   void LogGate(const LogGateArgs& args) override { LogGateCuda(args, stream_); }
   void Activate(const ActivationArgs& args) override { ActivateCuda(args, stream_); }
   void GatedStep(const GatedStepArgs& args) override { GatedStepCuda(args, stream_); }
-  int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t chunks) const override {
+  int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t /*segments*/,
+                                   int32_t chunks) const override {
     return GatedChunkCudaWorkspaceBytes(shape, chunks, chunks_);
   }
   void GatedChunk(const GatedChunkArgs& args) override { GatedChunkCuda(args, chunks_, stream_); }

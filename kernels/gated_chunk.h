@@ -42,7 +42,8 @@ struct GatedChunkArgs {
   int32_t chunk_count;      // sum of ChunkCount over segments
   const ChunkSpan* chunks;  // [chunk_count], by segment, then by row
   GatedOperands operands;   // indexed by batch row; rows outside the segments are not touched
-  void* workspace;  // Device::GatedChunkWorkspaceBytes(shape, chunk_count) bytes, 256-aligned
+  // Device::GatedChunkWorkspaceBytes(shape, segment_count, chunk_count) bytes, 256-aligned.
+  void* workspace;
 };
 
 // Bytes that the op has to move: operands once, output once, each segment's state read and written.

@@ -10,13 +10,14 @@ NormalizedRecurrence::NormalizedRecurrence(GatedShape shape, NormalizeKind kind,
 }
 
 NormalizedRecurrence::Scratch NormalizedRecurrence::LayOut(const Compute& compute,
-                                                           ScratchArena& arena, int32_t rows,
-                                                           int32_t chunks) const {
-  const int64_t head = int64_t{rows} * padded_.value_dim * DTypeBytes(compute.act);
+                                                           ScratchArena& arena,
+                                                           const StepSize& size) const {
+  const int64_t head = int64_t{size.rows} * padded_.value_dim * DTypeBytes(compute.act);
   Scratch scratch;
   scratch.values = arena.Take(head * padded_.kv_heads);
   scratch.sums = arena.Take(head * padded_.heads);
-  scratch.workspace = arena.Take(compute.device->GatedChunkWorkspaceBytes(padded_, chunks));
+  scratch.workspace =
+      arena.Take(compute.device->GatedChunkWorkspaceBytes(padded_, size.segments, size.chunks));
   return scratch;
 }
 

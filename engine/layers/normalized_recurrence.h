@@ -12,6 +12,7 @@
 #include "engine/batch.h"
 #include "engine/layers/compute.h"
 #include "engine/layers/scratch_arena.h"
+#include "engine/layers/step_size.h"
 #include "kernels/gated_shape.h"
 #include "kernels/normalizer.h"
 
@@ -31,7 +32,7 @@ class NormalizedRecurrence {
 
   // Floats of a layer's state.
   int64_t StateSize() const { return padded_.StateSize(); }
-  Scratch LayOut(const Compute& compute, ScratchArena& arena, int32_t rows, int32_t chunks) const;
+  Scratch LayOut(const Compute& compute, ScratchArena& arena, const StepSize& size) const;
 
   // As RunRecurrence: `operands` are of the values alone, their states of StateSize() each.
   // `log_floor`, [rows, heads], is of kMlstm.

@@ -10,7 +10,7 @@
 namespace sluice {
 
 // `operands` are indexed by batch row. `workspace`: Device::GatedChunkWorkspaceBytes of the batch's
-// chunks.
+// segments and chunks.
 void RunRecurrence(const Compute& compute, const GatedShape& shape, const BatchView& batch,
                    const GatedOperands& operands, void* workspace);
 

@@ -15,22 +15,22 @@ namespace sluice {
 template <typename Arrays>
 class ScratchSublayer : public Sublayer {
  public:
-  int64_t ScratchBytes(int32_t rows, int32_t chunks) const final {
+  int64_t ScratchBytes(const StepSize& size) const final {
     ScratchArena arena;
-    LayOut(arena, rows, chunks);
+    LayOut(arena, size);
     return arena.used();
   }
 
   void Forward(int32_t layer, const SublayerContext& context) final {
     ScratchArena arena = context.scratch;
-    Run(layer, context, LayOut(arena, context.batch.rows, context.batch.chunk_count));
+    Run(layer, context, LayOut(arena, SizeOf(context.batch)));
   }
 
  protected:
   using Scratch = Arrays;
 
-  // Takes the arrays of a step of so many rows and chunks, which grow with both.
-  virtual Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const = 0;
+  // Takes the arrays of a step, which grow with its size.
+  virtual Scratch LayOut(ScratchArena& arena, const StepSize& size) const = 0;
   // Forward with these arrays.
   virtual void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) = 0;
 };

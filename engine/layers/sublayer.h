@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "engine/batch.h"
 #include "engine/layers/scratch_arena.h"
+#include "engine/layers/step_size.h"
 #include "engine/weight_loader.h"
 
 namespace sluice {
@@ -23,7 +24,7 @@ struct SublayerContext {
   void* x;               // [rows, D], the residual stream, added to
   float* states;         // this layer's part of slot 0
   int64_t slot_stride;   // floats between slots
-  ScratchArena scratch;  // over ScratchBytes of this batch's rows and chunks, or more
+  ScratchArena scratch;  // over ScratchBytes of this batch's size, or more
 };
 
 class Sublayer {
@@ -33,8 +34,8 @@ class Sublayer {
   Sublayer& operator=(const Sublayer&) = delete;
   virtual ~Sublayer() = default;
 
-  // Grows with both.
-  virtual int64_t ScratchBytes(int32_t rows, int32_t chunks) const = 0;
+  // Grows with each of the three.
+  virtual int64_t ScratchBytes(const StepSize& size) const = 0;
   // Reads the next layer's weights, whose names begin with `prefix` ("model.layers.3."). The errors
   // of WeightLoader.
   virtual absl::Status Load(WeightLoader* loader, const std::string& prefix) = 0;

@@ -13,8 +13,8 @@ SwiGluMlp::SwiGluMlp(const Compute& compute, int32_t hidden_size, int32_t interm
       intermediate_size_(intermediate_size),
       names_(std::move(names)) {}
 
-SwiGluMlp::Scratch SwiGluMlp::LayOut(ScratchArena& arena, int32_t rows, int32_t /*chunks*/) const {
-  const int64_t bytes = int64_t{rows} * intermediate_size_ * DTypeBytes(compute_.act);
+SwiGluMlp::Scratch SwiGluMlp::LayOut(ScratchArena& arena, const StepSize& size) const {
+  const int64_t bytes = int64_t{size.rows} * intermediate_size_ * DTypeBytes(compute_.act);
   Scratch scratch;
   scratch.gate_up = arena.Take(2 * bytes);
   scratch.activated = arena.Take(bytes);

@@ -39,7 +39,7 @@ class SwiGluMlp : public ScratchSublayer<SwiGluScratch> {
     Projection gate_up;
     Projection down;
   };
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  Scratch LayOut(ScratchArena& arena, const StepSize& size) const override;
   void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
 
   Compute compute_;

@@ -50,7 +50,7 @@ class FastWeightsMixer : public ScratchSublayer<FastWeightsScratch> {
   absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
 
  private:
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  Scratch LayOut(ScratchArena& arena, const StepSize& size) const override;
   void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   void Gate(int32_t rows, int32_t dim, const std::byte* x, const DeviceBuffer& bias,
             float* log_decay) const;
@@ -83,16 +83,17 @@ FastWeightsMixer::FastWeightsMixer(const DecayingFastWeightsConfig& config, cons
   matrix_offset_ = state->Add("matrix", shape_.StateSize());
 }
 
-FastWeightsMixer::Scratch FastWeightsMixer::LayOut(ScratchArena& arena, int32_t rows,
-                                                   int32_t chunks) const {
+FastWeightsMixer::Scratch FastWeightsMixer::LayOut(ScratchArena& arena,
+                                                   const StepSize& size) const {
   const FlaHeads& heads = config_.heads;
   const int64_t act = DTypeBytes(compute_.act);
   Scratch scratch;
-  scratch.projected = arena.Take(rows * columns_.total * act);
-  scratch.log_decay = arena.Take<float>(int64_t{rows} * heads.KeyDim() * 4);
-  scratch.value_log_decay = arena.Take<float>(int64_t{rows} * heads.ValueDim() * 4);
-  scratch.mixed = arena.Take(int64_t{rows} * heads.ValueDim() * act);
-  scratch.workspace = arena.Take(compute_.device->GatedChunkWorkspaceBytes(shape_, chunks));
+  scratch.projected = arena.Take(size.rows * columns_.total * act);
+  scratch.log_decay = arena.Take<float>(int64_t{size.rows} * heads.KeyDim() * 4);
+  scratch.value_log_decay = arena.Take<float>(int64_t{size.rows} * heads.ValueDim() * 4);
+  scratch.mixed = arena.Take(int64_t{size.rows} * heads.ValueDim() * act);
+  scratch.workspace =
+      arena.Take(compute_.device->GatedChunkWorkspaceBytes(shape_, size.segments, size.chunks));
   return scratch;
 }
 

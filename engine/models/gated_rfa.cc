@@ -48,7 +48,7 @@ class GatedRfaMixer : public ScratchSublayer<GatedRfaScratch> {
   int64_t ValueGateColumns() const {
     return Projection::Columns(config_.heads.ValueDim() + config_.heads.num_heads);
   }
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  Scratch LayOut(ScratchArena& arena, const StepSize& size) const override;
   void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   void MapFeatures(const GatedRfaLayer& layer, int32_t rows, const Scratch& scratch) const;
   GatedOperands Prepare(const GatedRfaLayer& layer, const SublayerContext& context,
@@ -76,20 +76,19 @@ GatedRfaMixer::GatedRfaMixer(const GatedRfaConfig& config, const Compute& comput
   matrix_offset_ = state->Add("matrix", recurrence_.StateSize());
 }
 
-GatedRfaMixer::Scratch GatedRfaMixer::LayOut(ScratchArena& arena, int32_t rows,
-                                             int32_t chunks) const {
+GatedRfaMixer::Scratch GatedRfaMixer::LayOut(ScratchArena& arena, const StepSize& size) const {
   const FlaHeads& heads = config_.heads;
-  const int64_t row_bytes = rows * DTypeBytes(compute_.act);
+  const int64_t row_bytes = size.rows * DTypeBytes(compute_.act);
   const int64_t features = int64_t{heads.num_heads} * config_.num_features;
   Scratch scratch;
   scratch.query_key = arena.Take(row_bytes * 2 * heads.KeyDim());
   scratch.value_gate = arena.Take(row_bytes * ValueGateColumns());
   scratch.angles = arena.Take(row_bytes * 2 * features);
   scratch.features = arena.Take(row_bytes * 4 * features);
-  scratch.log_decay = arena.Take<float>(int64_t{rows} * heads.num_heads * 4);
-  scratch.input_scale = arena.Take<float>(int64_t{rows} * heads.num_heads * 4);
+  scratch.log_decay = arena.Take<float>(int64_t{size.rows} * heads.num_heads * 4);
+  scratch.input_scale = arena.Take<float>(int64_t{size.rows} * heads.num_heads * 4);
   scratch.mixed = arena.Take(row_bytes * heads.ValueDim());
-  scratch.recurrence = recurrence_.LayOut(compute_, arena, rows, chunks);
+  scratch.recurrence = recurrence_.LayOut(compute_, arena, size);
   return scratch;
 }
 

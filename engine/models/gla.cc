@@ -54,7 +54,7 @@ class GlaMixer : public ScratchSublayer<GlaScratch> {
 
  private:
   int64_t ConvChannels() const { return columns_.gate; }
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  Scratch LayOut(ScratchArena& arena, const StepSize& size) const override;
   void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   GatedOperands Prepare(const GlaLayer& layer, const SublayerContext& context,
                         const Scratch& scratch) const;
@@ -87,14 +87,15 @@ GlaMixer::GlaMixer(const GlaConfig& config, const Compute& compute, StateLayout*
   }
 }
 
-GlaMixer::Scratch GlaMixer::LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const {
+GlaMixer::Scratch GlaMixer::LayOut(ScratchArena& arena, const StepSize& size) const {
   const int64_t act = DTypeBytes(compute_.act);
   Scratch scratch;
-  scratch.projected = arena.Take(rows * columns_.total * act);
-  scratch.convolved = arena.Take(config_.conv.use ? rows * ConvChannels() * act : 0);
-  scratch.log_decay = arena.Take<float>(int64_t{rows} * config_.heads.KvKeyDim() * 4);
-  scratch.mixed = arena.Take(int64_t{rows} * config_.heads.ValueDim() * act);
-  scratch.workspace = arena.Take(compute_.device->GatedChunkWorkspaceBytes(shape_, chunks));
+  scratch.projected = arena.Take(size.rows * columns_.total * act);
+  scratch.convolved = arena.Take(config_.conv.use ? size.rows * ConvChannels() * act : 0);
+  scratch.log_decay = arena.Take<float>(int64_t{size.rows} * config_.heads.KvKeyDim() * 4);
+  scratch.mixed = arena.Take(int64_t{size.rows} * config_.heads.ValueDim() * act);
+  scratch.workspace =
+      arena.Take(compute_.device->GatedChunkWorkspaceBytes(shape_, size.segments, size.chunks));
   return scratch;
 }
 

@@ -77,7 +77,7 @@ class Hgrn2Mixer : public ScratchSublayer<Hgrn2Scratch> {
   absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
 
  private:
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  Scratch LayOut(ScratchArena& arena, const StepSize& size) const override;
   void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   absl::Status LoadLowerBound(WeightLoader* loader, Hgrn2Layer& layer);
   GatedOperands Prepare(const Hgrn2Layer& layer, const SublayerContext& context,
@@ -111,15 +111,16 @@ Hgrn2Mixer::Hgrn2Mixer(const Hgrn2Config& config, const Compute& compute, StateL
   }
 }
 
-Hgrn2Mixer::Scratch Hgrn2Mixer::LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const {
-  const int64_t row_bytes = rows * DTypeBytes(compute_.act);
+Hgrn2Mixer::Scratch Hgrn2Mixer::LayOut(ScratchArena& arena, const StepSize& size) const {
+  const int64_t row_bytes = size.rows * DTypeBytes(compute_.act);
   Scratch scratch;
   scratch.projected = arena.Take(row_bytes * columns_.total);
   scratch.convolved = arena.Take(config_.conv.use ? row_bytes * columns_.total : 0);
   scratch.k = arena.Take(row_bytes * config_.ForgetDim());
-  scratch.log_decay = arena.Take<float>(int64_t{rows} * config_.ForgetDim() * 4);
+  scratch.log_decay = arena.Take<float>(int64_t{size.rows} * config_.ForgetDim() * 4);
   scratch.mixed = arena.Take(row_bytes * config_.trunk.hidden_size);
-  scratch.workspace = arena.Take(compute_.device->GatedChunkWorkspaceBytes(shape_, chunks));
+  scratch.workspace =
+      arena.Take(compute_.device->GatedChunkWorkspaceBytes(shape_, size.segments, size.chunks));
   return scratch;
 }
 

@@ -51,7 +51,7 @@ class LinearAttnMixer : public ScratchSublayer<LinearAttnScratch> {
  private:
   float query_sum_eps() const { return config_.norm_q ? kSumEps : 0; }
   float key_sum_eps() const { return config_.norm_k ? kSumEps : 0; }
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  Scratch LayOut(ScratchArena& arena, const StepSize& size) const override;
   void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   absl::Status LoadMaps(WeightLoader* loader, const std::string& attn,
                         LinearAttnLayer& layer) const;
@@ -82,23 +82,23 @@ LinearAttnMixer::LinearAttnMixer(const LinearAttnConfig& config, const Compute& 
       state->Add("matrix", config.norm_feature_map ? normalized_.StateSize() : shape_.StateSize());
 }
 
-LinearAttnMixer::Scratch LinearAttnMixer::LayOut(ScratchArena& arena, int32_t rows,
-                                                 int32_t chunks) const {
+LinearAttnMixer::Scratch LinearAttnMixer::LayOut(ScratchArena& arena, const StepSize& size) const {
   const FlaHeads& heads = config_.heads;
-  const int64_t row_bytes = rows * DTypeBytes(compute_.act);
+  const int64_t row_bytes = size.rows * DTypeBytes(compute_.act);
   Scratch scratch = {};
   scratch.q = arena.Take(row_bytes * heads.KeyDim());
   scratch.k = arena.Take(row_bytes * heads.KvKeyDim());
   scratch.v = arena.Take(row_bytes * heads.KvValueDim());
   scratch.query_map = FeatureMapLayer::LayOut(compute_, config_.Map(), query_sum_eps(), arena,
-                                              int64_t{rows} * heads.num_heads);
+                                              int64_t{size.rows} * heads.num_heads);
   scratch.key_map = FeatureMapLayer::LayOut(compute_, config_.Map(), key_sum_eps(), arena,
-                                            int64_t{rows} * heads.num_kv_heads);
+                                            int64_t{size.rows} * heads.num_kv_heads);
   scratch.mixed = arena.Take(row_bytes * heads.ValueDim());
   if (config_.norm_feature_map) {
-    scratch.normalized = normalized_.LayOut(compute_, arena, rows, chunks);
+    scratch.normalized = normalized_.LayOut(compute_, arena, size);
   } else {
-    scratch.workspace = arena.Take(compute_.device->GatedChunkWorkspaceBytes(shape_, chunks));
+    scratch.workspace =
+        arena.Take(compute_.device->GatedChunkWorkspaceBytes(shape_, size.segments, size.chunks));
   }
   return scratch;
 }

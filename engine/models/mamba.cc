@@ -42,7 +42,7 @@ class MambaMixer : public ScratchSublayer<MambaScratch> {
   absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
 
  private:
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  Scratch LayOut(ScratchArena& arena, const StepSize& size) const override;
   void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   void Scan(const MambaLayer& layer, const SublayerContext& context, const Scratch& scratch) const;
 
@@ -65,8 +65,8 @@ MambaMixer::MambaMixer(const MambaConfig& config, const Compute& compute, StateL
   window_offset_ = state->Add("conv", ConvLayer::WindowFloats(inner, config.trunk.conv_kernel));
 }
 
-MambaMixer::Scratch MambaMixer::LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const {
-  const int64_t column = rows * DTypeBytes(compute_.act);
+MambaMixer::Scratch MambaMixer::LayOut(ScratchArena& arena, const StepSize& size) const {
+  const int64_t column = size.rows * DTypeBytes(compute_.act);
   const int64_t inner = config_.trunk.inner_size;
   Scratch scratch;
   scratch.projected = arena.Take(2 * inner * column);
@@ -75,7 +75,7 @@ MambaMixer::Scratch MambaMixer::LayOut(ScratchArena& arena, int32_t rows, int32_
   scratch.steps = arena.Take(inner * column);
   scratch.mixed = arena.Take(inner * column);
   scratch.workspace = arena.Take(compute_.device->SelectiveScanWorkspaceBytes(
-      static_cast<int32_t>(inner), config_.state_size, chunks));
+      static_cast<int32_t>(inner), config_.state_size, size.chunks));
   return scratch;
 }
 

@@ -56,7 +56,7 @@ class Mamba2Mixer : public ScratchSublayer<Mamba2Scratch> {
   absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
 
  private:
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  Scratch LayOut(ScratchArena& arena, const StepSize& size) const override;
   void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   absl::StatusOr<DeviceBuffer> LoadSkip(WeightLoader* loader, const std::string& name) const;
   HeadOutputSpec OutputSpec(const std::string& mixer) const;
@@ -94,15 +94,16 @@ Mamba2Mixer::Mamba2Mixer(const Mamba2Config& config, const Compute& compute, Sta
       state->Add("conv", ConvLayer::WindowFloats(columns_.channels, config.trunk.conv_kernel));
 }
 
-Mamba2Mixer::Scratch Mamba2Mixer::LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const {
-  const int64_t column = rows * DTypeBytes(compute_.act);
+Mamba2Mixer::Scratch Mamba2Mixer::LayOut(ScratchArena& arena, const StepSize& size) const {
+  const int64_t column = size.rows * DTypeBytes(compute_.act);
   Scratch scratch;
   scratch.projected = arena.Take(columns_.total * column);
   scratch.convolved = arena.Take(columns_.channels * column);
-  scratch.log_decay = arena.Take<float>(int64_t{rows} * config_.num_heads * 4);
-  scratch.dt = arena.Take<float>(int64_t{rows} * config_.num_heads * 4);
+  scratch.log_decay = arena.Take<float>(int64_t{size.rows} * config_.num_heads * 4);
+  scratch.dt = arena.Take<float>(int64_t{size.rows} * config_.num_heads * 4);
   scratch.mixed = arena.Take(config_.trunk.inner_size * column);
-  scratch.workspace = arena.Take(compute_.device->GatedChunkWorkspaceBytes(shape_, chunks));
+  scratch.workspace =
+      arena.Take(compute_.device->GatedChunkWorkspaceBytes(shape_, size.segments, size.chunks));
   return scratch;
 }
 

@@ -55,7 +55,7 @@ class Retention : public ScratchSublayer<RetentionScratch> {
 
  private:
   bool gated() const { return spec_.gate_logit_normalizer.has_value(); }
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  Scratch LayOut(ScratchArena& arena, const StepSize& size) const override;
   void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   absl::StatusOr<Projection> LoadProjection(WeightLoader* loader, const std::string& attn) const;
   GatedOperands Prepare(const RetentionLayer& layer, const SublayerContext& context,
@@ -87,13 +87,15 @@ Retention::Retention(RetentionSpec spec, const Compute& compute, StateLayout* st
   matrix_offset_ = state->Add("matrix", shape_.StateSize());
 }
 
-Retention::Scratch Retention::LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const {
+Retention::Scratch Retention::LayOut(ScratchArena& arena, const StepSize& size) const {
   const int64_t act = DTypeBytes(compute_.act);
   Scratch scratch;
-  scratch.projected = arena.Take(rows * columns_.total * act);
-  scratch.log_decay = arena.Take<float>(gated() ? int64_t{rows} * spec_.heads.num_heads * 4 : 0);
-  scratch.mixed = arena.Take(int64_t{rows} * spec_.heads.ValueDim() * act);
-  scratch.workspace = arena.Take(compute_.device->GatedChunkWorkspaceBytes(shape_, chunks));
+  scratch.projected = arena.Take(size.rows * columns_.total * act);
+  scratch.log_decay =
+      arena.Take<float>(gated() ? int64_t{size.rows} * spec_.heads.num_heads * 4 : 0);
+  scratch.mixed = arena.Take(int64_t{size.rows} * spec_.heads.ValueDim() * act);
+  scratch.workspace =
+      arena.Take(compute_.device->GatedChunkWorkspaceBytes(shape_, size.segments, size.chunks));
   return scratch;
 }
 

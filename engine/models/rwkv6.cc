@@ -63,7 +63,7 @@ class Rwkv6TimeMix : public ScratchSublayer<Rwkv6Scratch> {
   const std::byte* MixOf(const Scratch& scratch, int64_t rows, Mix mix) const {
     return compute_.Column(scratch.mixed, mix * rows * config_.trunk.hidden_size);
   }
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  Scratch LayOut(ScratchArena& arena, const StepSize& size) const override;
   void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   absl::Status LoadMixes(WeightLoader* loader, const std::string& attn, Rwkv6Layer& layer) const;
   absl::Status LoadProducts(WeightLoader* loader, const std::string& attn, Rwkv6Layer& layer) const;
@@ -93,9 +93,8 @@ Rwkv6TimeMix::Rwkv6TimeMix(const Rwkv6Config& config, const Compute& compute, St
       matrix_offset_(state->Add("matrix", shape_.StateSize())),
       token_mix_(config.trunk.hidden_size, "time shift", state) {}
 
-Rwkv6TimeMix::Scratch Rwkv6TimeMix::LayOut(ScratchArena& arena, int32_t rows,
-                                           int32_t chunks) const {
-  const int64_t column = rows * DTypeBytes(compute_.act);
+Rwkv6TimeMix::Scratch Rwkv6TimeMix::LayOut(ScratchArena& arena, const StepSize& size) const {
+  const int64_t column = size.rows * DTypeBytes(compute_.act);
   const int64_t hidden = config_.trunk.hidden_size;
   Scratch scratch;
   scratch.delta = arena.Take(column * hidden);
@@ -105,9 +104,10 @@ Rwkv6TimeMix::Scratch Rwkv6TimeMix::LayOut(ScratchArena& arena, int32_t rows,
   scratch.decay_in = arena.Take(column * DecayColumns());
   scratch.decay = arena.Take(column * config_.heads.KeyDim());
   scratch.value_gate = arena.Take(column * 2 * config_.heads.ValueDim());
-  scratch.log_decay = arena.Take<float>(int64_t{rows} * config_.heads.KeyDim() * 4);
+  scratch.log_decay = arena.Take<float>(int64_t{size.rows} * config_.heads.KeyDim() * 4);
   scratch.out = arena.Take(column * config_.heads.ValueDim());
-  scratch.workspace = arena.Take(compute_.device->GatedChunkWorkspaceBytes(shape_, chunks));
+  scratch.workspace =
+      arena.Take(compute_.device->GatedChunkWorkspaceBytes(shape_, size.segments, size.chunks));
   return scratch;
 }
 

@@ -14,9 +14,8 @@ RwkvChannelMix::RwkvChannelMix(const Compute& compute, int32_t hidden_size,
       act_(act),
       token_mix_(hidden_size, "channel shift", state) {}
 
-RwkvChannelMix::Scratch RwkvChannelMix::LayOut(ScratchArena& arena, int32_t rows,
-                                               int32_t /*chunks*/) const {
-  const int64_t column = rows * DTypeBytes(compute_.act);
+RwkvChannelMix::Scratch RwkvChannelMix::LayOut(ScratchArena& arena, const StepSize& size) const {
+  const int64_t column = size.rows * DTypeBytes(compute_.act);
   Scratch scratch;
   scratch.mixed = arena.Take(2 * column * hidden_size_);
   scratch.key = arena.Take(column * intermediate_size_);

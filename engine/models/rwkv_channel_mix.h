@@ -44,7 +44,7 @@ class RwkvChannelMix : public ScratchSublayer<RwkvChannelMixScratch> {
     Projection value;
     Projection receptance;
   };
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  Scratch LayOut(ScratchArena& arena, const StepSize& size) const override;
   void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
 
   Compute compute_;

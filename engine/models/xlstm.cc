@@ -50,7 +50,7 @@ class XlstmMixer : public ScratchSublayer<XlstmScratch> {
   absl::Status Load(WeightLoader* loader, const std::string& prefix) override;
 
  private:
-  Scratch LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const override;
+  Scratch LayOut(ScratchArena& arena, const StepSize& size) const override;
   void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   std::vector<ProjectionPart> Parts(const std::string& mixer) const;
   void Gates(const XlstmLayer& layer, const SublayerContext& context, const Scratch& scratch) const;
@@ -85,16 +85,16 @@ XlstmMixer::XlstmMixer(const XlstmConfig& config, const Compute& compute, StateL
   columns_.total = Projection::Columns(columns_.forget_gate + config.num_heads);
 }
 
-XlstmMixer::Scratch XlstmMixer::LayOut(ScratchArena& arena, int32_t rows, int32_t chunks) const {
+XlstmMixer::Scratch XlstmMixer::LayOut(ScratchArena& arena, const StepSize& size) const {
   const int64_t act = DTypeBytes(compute_.act);
-  const int64_t gate_bytes = int64_t{rows} * config_.num_heads * 4;
+  const int64_t gate_bytes = int64_t{size.rows} * config_.num_heads * 4;
   Scratch scratch;
-  scratch.projected = arena.Take(rows * columns_.total * act);
+  scratch.projected = arena.Take(size.rows * columns_.total * act);
   scratch.log_decay = arena.Take<float>(gate_bytes);
   scratch.input_scale = arena.Take<float>(gate_bytes);
   scratch.log_floor = arena.Take<float>(gate_bytes);
-  scratch.recurrence = recurrence_.LayOut(compute_, arena, rows, chunks);
-  scratch.mixed = arena.Take(int64_t{rows} * config_.ValueDim() * act);
+  scratch.recurrence = recurrence_.LayOut(compute_, arena, size);
+  scratch.mixed = arena.Take(int64_t{size.rows} * config_.ValueDim() * act);
   return scratch;
 }
 

@@ -84,8 +84,8 @@ class Sequence {
     chunk_count_ = static_cast<int32_t>(packed.chunks.size());
     segments_ = Uploaded(packed.segments);
     chunks_ = Uploaded(packed.chunks);
-    workspace_ =
-        Take(device_, std::max<int64_t>(1, device_.GatedChunkWorkspaceBytes(shape_, chunk_count_)));
+    workspace_ = Take(
+        device_, std::max<int64_t>(1, device_.GatedChunkWorkspaceBytes(shape_, 1, chunk_count_)));
   }
   void Chunkwise() {
     device_.Zero(state_.data(), state_.bytes());

@@ -199,7 +199,7 @@ void TimeGatedChunk(KernelTimer& timer, const Mixer& m, int32_t sequences, int32
   const Ring spans = rotation.Same(packed.chunks);
   const DeviceBuffer workspace(
       &timer.device(),
-      std::max<int64_t>(1, timer.device().GatedChunkWorkspaceBytes(args.shape, chunks)));
+      std::max<int64_t>(1, timer.device().GatedChunkWorkspaceBytes(args.shape, sequences, chunks)));
   args.workspace = workspace.data();
   timer.Time({"gated_chunk", Format("%lldx%lld", sequences, length) + " " + m.name, bytes,
               GatedChunkFlops(args.shape, packed.rows)},

@@ -26,7 +26,7 @@ TEST(Architecture, CountsTheScratchMemoryOfTheLargestModels) {
         std::nullopt);
     ASSERT_TRUE(config.ok()) << config.status();
     const Architecture architecture = MakeArchitecture(*config, compute);
-    EXPECT_GT(architecture.blocks[0].sublayer->ScratchBytes(kRows, 1100), 2 * kValueBytes);
+    EXPECT_GT(architecture.blocks[0].sublayer->ScratchBytes({kRows, 1100, 38}), 2 * kValueBytes);
   }
 }
 

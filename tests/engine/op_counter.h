@@ -43,8 +43,9 @@ class OpCounter : public Device {
     return device_->Record(queue);
   }
   void Play(const Recording& recording) override { device_->Play(recording); }
-  int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t chunks) const override {
-    return device_->GatedChunkWorkspaceBytes(shape, chunks);
+  int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t segments,
+                                   int32_t chunks) const override {
+    return device_->GatedChunkWorkspaceBytes(shape, segments, chunks);
   }
   int64_t SelectiveScanWorkspaceBytes(int32_t channels, int32_t state_size,
                                       int32_t chunks) const override {

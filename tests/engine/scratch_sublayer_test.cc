@@ -68,8 +68,7 @@ class ScratchSublayerTest : public testing::TestWithParam<TinyFamily> {
         .slot_stride = loaded_->SlotFloats(),
     };
     const ResidualBlock& block = loaded_->architecture().blocks[index];
-    const int64_t bytes =
-        block.sublayer->ScratchBytes(context.batch.rows, context.batch.chunk_count);
+    const int64_t bytes = block.sublayer->ScratchBytes(SizeOf(context.batch));
     const DeviceBuffer memory(device_.get(), bytes + kGrain);
     std::byte* const end = memory.as<std::byte>() + bytes;
     std::fill_n(end, kGrain, kGuard);

@@ -278,10 +278,12 @@ GatedOutcome RunGatedChunk(Device& device, const GatedProblem& problem) {
   const Input segments(device, packed.segments);
   const Input chunks(device, packed.chunks);
   const auto chunk_count = static_cast<int32_t>(packed.chunks.size());
-  const Output workspace(device, device.GatedChunkWorkspaceBytes(problem.shape, chunk_count));
+  const auto segment_count = static_cast<int32_t>(packed.segments.size());
+  const Output workspace(
+      device, device.GatedChunkWorkspaceBytes(problem.shape, segment_count, chunk_count));
   const GatedMemory memory(device, problem);
   device.GatedChunk({.shape = problem.shape,
-                     .segment_count = static_cast<int32_t>(packed.segments.size()),
+                     .segment_count = segment_count,
                      .segments = segments.as<Segment>(),
                      .chunk_count = chunk_count,
                      .chunks = chunks.as<ChunkSpan>(),
