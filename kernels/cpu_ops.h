@@ -9,6 +9,7 @@
 #include "kernels/activation.h"
 #include "kernels/decay.h"
 #include "kernels/feature_map.h"
+#include "kernels/fold_states.h"
 #include "kernels/gated_chunk.h"
 #include "kernels/gated_step.h"
 #include "kernels/gated_unit.h"
@@ -31,9 +32,10 @@ namespace sluice {
 
 void ActivateCpu(const ActivationArgs& args, ThreadPool& pool);
 void DecayCpu(const DecayArgs& args, ThreadPool& pool);
+void FoldStatesCpu(const FoldStatesArgs& args, ThreadPool& pool);
 void GatherRowsCpu(const GatherRowsArgs& args, ThreadPool& pool);
 void GatedChunkCpu(const GatedChunkArgs& args, ThreadPool& pool);
-int64_t GatedChunkCpuWorkspaceBytes(const GatedShape& shape, int32_t threads);
+int64_t GatedChunkCpuWorkspaceBytes(const GatedShape& shape, int32_t segments, int32_t threads);
 void GatedStepCpu(const GatedStepArgs& args, ThreadPool& pool);
 void LerpCpu(const LerpArgs& args, ThreadPool& pool);
 void LogGateCpu(const LogGateArgs& args, ThreadPool& pool);

@@ -17,6 +17,7 @@
 #include "kernels/decay.h"
 #include "kernels/dtype.h"
 #include "kernels/feature_map.h"
+#include "kernels/fold_states.h"
 #include "kernels/gated_chunk.h"
 #include "kernels/gated_step.h"
 #include "kernels/gated_unit.h"
@@ -105,6 +106,7 @@ class Device {
   virtual int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t segments,
                                            int32_t chunks) const = 0;
   virtual void GatedChunk(const GatedChunkArgs& args) = 0;
+  virtual void FoldStates(const FoldStatesArgs& args) = 0;
   virtual void GatedUnit(const GatedUnitArgs& args) = 0;
   virtual void MarkPrompt(const MarkPromptArgs& args) = 0;
   virtual void Sample(const SampleArgs& args) = 0;

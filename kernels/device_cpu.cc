@@ -94,12 +94,13 @@ void CpuDevice::LogGate(const LogGateArgs& args) { LogGateCpu(args, pool_); }
 void CpuDevice::Activate(const ActivationArgs& args) { ActivateCpu(args, pool_); }
 void CpuDevice::GatedStep(const GatedStepArgs& args) { GatedStepCpu(args, pool_); }
 
-int64_t CpuDevice::GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t /*segments*/,
+int64_t CpuDevice::GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t segments,
                                             int32_t /*chunks*/) const {
-  return GatedChunkCpuWorkspaceBytes(shape, pool_.threads());
+  return GatedChunkCpuWorkspaceBytes(shape, segments, pool_.threads());
 }
 
 void CpuDevice::GatedChunk(const GatedChunkArgs& args) { GatedChunkCpu(args, pool_); }
+void CpuDevice::FoldStates(const FoldStatesArgs& args) { FoldStatesCpu(args, pool_); }
 void CpuDevice::GatedUnit(const GatedUnitArgs& args) { GatedUnitCpu(args, pool_); }
 void CpuDevice::MarkPrompt(const MarkPromptArgs& args) { MarkPromptCpu(args); }
 void CpuDevice::Sample(const SampleArgs& args) { SampleCpu(args, pool_); }

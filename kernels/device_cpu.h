@@ -61,6 +61,7 @@ class CpuDevice : public Device {
   int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t segments,
                                    int32_t chunks) const override;
   void GatedChunk(const GatedChunkArgs& args) override;
+  void FoldStates(const FoldStatesArgs& args) override;
   void GatedUnit(const GatedUnitArgs& args) override;
   void MarkPrompt(const MarkPromptArgs& args) override;
   void Sample(const SampleArgs& args) override;

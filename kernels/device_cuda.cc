@@ -112,6 +112,7 @@ class CudaDevice final : public Device {
     return GatedChunkCudaWorkspaceBytes(shape, chunks, chunks_);
   }
   void GatedChunk(const GatedChunkArgs& args) override { GatedChunkCuda(args, chunks_, stream_); }
+  void FoldStates(const FoldStatesArgs& args) override { SLUICE_CHECK(args.shape.state.IsPlain()); }
   void GatedUnit(const GatedUnitArgs& args) override { GatedUnitCuda(args, stream_); }
   void MarkPrompt(const MarkPromptArgs& args) override { MarkPromptCuda(args, stream_); }
   void Sample(const SampleArgs& args) override { SampleCuda(args, stream_); }

@@ -125,6 +125,7 @@ void GatedChunkCuda(const GatedChunkArgs& args, const ChunkPolicy& policy, cudaS
   const GatedShape& shape = args.shape;
   const GatedOperands& op = args.operands;
   CheckGatedOperands(shape, op);
+  SLUICE_CHECK(shape.state.IsPlain());
   SLUICE_CHECK(args.segment_count >= 0 && args.segment_count <= 65535);
   SLUICE_CHECK(args.chunk_count >= args.segment_count);
   SLUICE_CHECK(IsAligned16(op.q) && IsAligned16(op.k) && IsAligned16(op.v));

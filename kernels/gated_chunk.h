@@ -24,6 +24,10 @@
 //
 // A device may walk gated values token by token, as the CPU does.
 //
+// States of another format than float32 without a ring (state_format.h) are unpacked into the
+// workspace and packed when the segment ends, the ring empty: there a prompt's bits depend on where
+// it was split.
+//
 // Source: Yang et al. 2023 (arXiv 2312.06635), section 4 (chunkwise form, secondary chunking).
 // Oracle: tests/kernels/gated_ref.h.
 #pragma once
@@ -46,10 +50,11 @@ struct GatedChunkArgs {
   void* workspace;
 };
 
-// Bytes that the op has to move: operands once, output once, each segment's state read and written.
+// Bytes that the op has to move: operands once, output once, each segment's matrix read and
+// written.
 inline int64_t GatedChunkBytes(const GatedShape& s, bool has_input_scale, int64_t rows,
                                int64_t segments) {
-  return rows * GatedRowBytes(s, has_input_scale) + segments * 2 * s.StateSize() * 4;
+  return rows * GatedRowBytes(s, has_input_scale) + segments * 2 * s.Parts().counts * 4;
 }
 
 // Operations with dense chunks: state read and update, and the two products inside a chunk.

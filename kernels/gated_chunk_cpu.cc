@@ -11,6 +11,7 @@
 #include "kernels/gated_chunk_cpu.h"
 #include "kernels/gated_step_cpu.h"
 #include "kernels/thread_pool.h"
+#include "kernels/unpacked_states_cpu.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/gated_chunk_cpu.cc"
@@ -401,18 +402,8 @@ int64_t RowCount(const GatedChunkArgs& args) {
   return rows;
 }
 
-}  // namespace
-
-int64_t GatedChunkCpuWorkspaceBytes(const GatedShape& shape, int32_t threads) {
-  CheckGatedShape(shape);
-  return shape.value_gate ? 0 : ThreadBytes(shape) * threads;
-}
-
-void GatedChunkCpu(const GatedChunkArgs& args, ThreadPool& pool) {
+void RunChunks(const GatedChunkArgs& args, ThreadPool& pool) {
   const GatedShape& shape = args.shape;
-  CheckGatedOperands(shape, args.operands);
-  SLUICE_CHECK(shape.dtype == DType::kFloat32);
-  SLUICE_CHECK(args.segment_count >= 0);
   const int64_t kv_heads = shape.kv_heads;
   const int64_t heads = kv_heads * args.segment_count;
   const int64_t work = RowCount(args) * shape.StateSize();
@@ -439,6 +430,29 @@ void GatedChunkCpu(const GatedChunkArgs& args, ThreadPool& pool) {
   } else {
     pool.Run(heads * parts, run);
   }
+}
+
+}  // namespace
+
+int64_t GatedChunkCpuWorkspaceBytes(const GatedShape& shape, int32_t segments, int32_t threads) {
+  CheckGatedShape(shape);
+  SLUICE_CHECK(segments >= 0);
+  const int64_t scratch = shape.value_gate ? 0 : ThreadBytes(shape) * threads;
+  return UnpackedBytes(shape, segments) + scratch;
+}
+
+void GatedChunkCpu(const GatedChunkArgs& args, ThreadPool& pool) {
+  CheckGatedOperands(args.shape, args.operands);
+  SLUICE_CHECK(args.shape.dtype == DType::kFloat32);
+  SLUICE_CHECK(args.segment_count >= 0);
+  if (args.shape.state.IsPlain()) {
+    RunChunks(args, pool);
+    return;
+  }
+  const UnpackedChunk unpacked = UnpackedArgs(args);
+  UnpackStatesCpu(args, unpacked, pool);
+  RunChunks(unpacked.args, pool);
+  PackStatesCpu(unpacked, args, pool);
 }
 
 }  // namespace sluice

@@ -9,6 +9,12 @@ void CheckDim(int32_t dim, int32_t most) {
   SLUICE_CHECK(dim >= kGatedDimMultiple && dim <= most && dim % kGatedDimMultiple == 0);
 }
 
+void CheckStateFormat(const StateFormat& format) {
+  SLUICE_CHECK(format.type == StateType::kFloat32 || format.type == StateType::kFloat16 ||
+               format.type == StateType::kInt8);
+  SLUICE_CHECK(format.ring >= 0 && format.ring <= kMaxStateRing);
+}
+
 }  // namespace
 
 void CheckGatedShape(const GatedShape& shape) {
@@ -19,6 +25,7 @@ void CheckGatedShape(const GatedShape& shape) {
   SLUICE_CHECK(shape.shared_keys == 1 || shape.heads == shape.kv_heads);
   CheckDim(shape.key_dim, kMaxGatedDim);
   CheckDim(shape.value_dim, kMaxGatedValueDim);
+  CheckStateFormat(shape.state);
 }
 
 void CheckGatedOperands(const GatedShape& shape, const GatedOperands& operands) {
@@ -32,7 +39,7 @@ void CheckGatedOperands(const GatedShape& shape, const GatedOperands& operands) 
   SLUICE_CHECK((operands.log_decay == nullptr) == (shape.gate == GateKind::kNone));
   SLUICE_CHECK((operands.value_log_decay != nullptr) == shape.value_gate);
   SLUICE_CHECK(operands.bonus == nullptr || shape.read == ReadKind::kExclusive);
-  SLUICE_CHECK(operands.slot_stride >= shape.StateSize());
+  SLUICE_CHECK(operands.slot_stride >= shape.StateFloats());
 }
 
 }  // namespace sluice

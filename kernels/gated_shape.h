@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "kernels/dtype.h"
+#include "kernels/state_format.h"
 
 namespace sluice {
 
@@ -45,6 +46,7 @@ struct GatedShape {
   // Neighbouring heads that read the same q and k: head h reads q[h / shared_keys], state head h
   // k[h / shared_keys]. Divides kv_heads; if it is not 1, heads == kv_heads.
   int32_t shared_keys = 1;
+  StateFormat state = {};  // what S is stored as
 
   constexpr int32_t QueryHeads() const { return heads / shared_keys; }
   constexpr int32_t KeyHeads() const { return kv_heads / shared_keys; }
@@ -53,8 +55,13 @@ struct GatedShape {
     if (gate == GateKind::kVector) return int64_t{kv_heads} * key_dim;
     return gate == GateKind::kScalar ? kv_heads : 0;
   }
-  // Floats of one layer's state.
+  // Numbers of one layer's state.
   constexpr int64_t StateSize() const { return int64_t{kv_heads} * key_dim * value_dim; }
+  constexpr StateParts Parts() const {
+    return PartsOfState(state, kv_heads, key_dim, value_dim, value_gate);
+  }
+  // Units of 4 bytes that it takes in its format.
+  constexpr int64_t StateFloats() const { return Parts().end; }
 };
 
 // The operands of a batch: q, k, v may be columns of one wide product, hence their strides. On CUDA
@@ -72,8 +79,9 @@ struct GatedOperands {
   const float* value_log_decay = nullptr;  // [rows, kv_heads, V], the same; null if no value_gate
   const float* input_scale = nullptr;      // [rows, kv_heads], any finite number; null for ones
   const float* bonus = nullptr;  // [kv_heads, K], if read exclusively; null for no own term
-  float* states;        // slot s's [kv_heads, K, V] at states + s * slot_stride, read and written
-  int64_t slot_stride;  // in floats
+  // Slot s's state, laid out as state_format.h says, at states + s * slot_stride: read and written.
+  float* states;
+  int64_t slot_stride;  // in units of 4 bytes
   void* out;            // [rows, H, V], contiguous
 };
 

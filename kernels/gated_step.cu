@@ -218,6 +218,7 @@ void GatedStepCuda(const GatedStepArgs& args, cudaStream_t stream) {
   const GatedShape& s = args.shape;
   const GatedOperands& op = args.operands;
   CheckGatedOperands(s, op);
+  SLUICE_CHECK(s.state.IsPlain());
   SLUICE_CHECK(args.rows >= 0 && args.rows <= 65535);
   SLUICE_CHECK(op.slot_stride % 4 == 0 && IsAligned16(op.states) && IsAligned16(op.v));
   SLUICE_CHECK(IsAligned16(op.value_log_decay));

@@ -2,11 +2,12 @@
 //
 // The recurrence of gated_shape.h, as it stands there. Row r's state is updated in place in slot
 // slots[r]. A row gives the same bits whatever the other rows are and whichever slot it has. Bound
-// by state traffic: the state is read once and written once.
+// by state traffic: the state is read once and written once, or with a ring once in as many tokens
+// as the ring has (state_format.h).
 //
 // Source: Yang et al. 2023 (arXiv 2312.06635), equation 3; exclusive reads and the bonus: Peng et
 // al. 2024 (arXiv 2404.05892), section 4.
-// Oracle: tests/kernels/gated_ref.h.
+// Oracles: tests/kernels/gated_ref.h; of states that are rounded, tests/kernels/replay_ref.h.
 #pragma once
 
 #include <cstdint>
@@ -22,10 +23,23 @@ struct GatedStepArgs {
   GatedOperands operands;
 };
 
+// Bytes of one state that a step has to move: the matrix read and written. With a ring of L it is
+// written in one step of L; beside it are the tokens held, averaged over these steps, and the sums
+// of gates, read and written.
+inline int64_t StateStepBytes(const GatedShape& s) {
+  const int64_t matrix = s.Parts().counts * 4;
+  if (s.state.ring <= 1) return 2 * matrix;
+  const int64_t ring = s.state.ring;
+  const int64_t token = int64_t{s.kv_heads} * (s.key_dim + s.value_dim) * 4;
+  const int64_t sums = int64_t{s.kv_heads} * (s.key_dim + (s.value_gate ? s.value_dim : 0)) * 4;
+  const int64_t held = ring * (ring - 1) / 2;  // read in all steps together
+  return matrix + (matrix + (held + ring - 1) * token) / ring + 2 * sums;
+}
+
 // Bytes that the op has to move.
 inline int64_t GatedStepBytes(const GatedStepArgs& args) {
   const int64_t row = GatedRowBytes(args.shape, args.operands.input_scale != nullptr);
-  return args.rows * (2 * args.shape.StateSize() * 4 + row);
+  return args.rows * (StateStepBytes(args.shape) + row);
 }
 
 }  // namespace sluice

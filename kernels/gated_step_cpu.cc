@@ -2,6 +2,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu_ops.h"
+#include "kernels/gated_replay_cpu.h"
 #include "kernels/gated_step_cpu.h"
 #include "kernels/thread_pool.h"
 
@@ -206,6 +207,10 @@ void GatedStepCpu(const GatedStepArgs& args, ThreadPool& pool) {
   CheckGatedOperands(shape, args.operands);
   SLUICE_CHECK(shape.dtype == DType::kFloat32);
   SLUICE_CHECK(args.rows >= 0);
+  if (!shape.state.IsPlain()) {
+    GatedReplayCpu(args, pool);
+    return;
+  }
   const int64_t kv_heads = shape.kv_heads;
   const int64_t state = int64_t{shape.key_dim} * shape.value_dim;
   pool.Ranges(args.rows * kv_heads, kElementGrain / state, [&](int64_t begin, int64_t end) {

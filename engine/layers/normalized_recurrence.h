@@ -30,11 +30,11 @@ class NormalizedRecurrence {
   // `shape` is that of the values alone.
   NormalizedRecurrence(GatedShape shape, NormalizeKind kind, float eps);
 
-  // Floats of a layer's state.
-  int64_t StateSize() const { return padded_.StateSize(); }
+  // Units of 4 bytes of a layer's state.
+  int64_t StateFloats() const { return padded_.StateFloats(); }
   Scratch LayOut(const Compute& compute, ScratchArena& arena, const StepSize& size) const;
 
-  // As RunRecurrence: `operands` are of the values alone, their states of StateSize() each.
+  // As RunRecurrence: `operands` are of the values alone, their states of StateFloats() each.
   // `log_floor`, [rows, heads], is of kMlstm.
   void Run(const Compute& compute, const BatchView& batch, const GatedOperands& operands,
            const Scratch& scratch, const float* log_floor = nullptr) const;

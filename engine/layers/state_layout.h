@@ -10,11 +10,12 @@ namespace sluice {
 
 struct StatePart {
   std::string name;
-  int64_t floats;
-  int64_t offset;  // in floats, from the layer's part of the slot
+  int64_t floats;  // units of 4 bytes
+  int64_t offset;  // in the same, from the layer's part of the slot
 };
 
-// All state is float32 and starts out zero. Parts are 64 floats (256 bytes) apart or more.
+// All state starts out zero, and is float32 but for what state_format.h has. Parts are 64 floats
+// (256 bytes) apart or more.
 class StateLayout {
  public:
   // Adds a part and returns its offset.

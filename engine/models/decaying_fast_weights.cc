@@ -80,7 +80,7 @@ FastWeightsMixer::FastWeightsMixer(const DecayingFastWeightsConfig& config, cons
             .scale = 1.0F / std::sqrt(static_cast<float>(heads.head_k_dim)),
             .gate = GateKind::kVector,
             .value_gate = true};
-  matrix_offset_ = state->Add("matrix", shape_.StateSize());
+  matrix_offset_ = state->Add("matrix", shape_.StateFloats());
 }
 
 FastWeightsMixer::Scratch FastWeightsMixer::LayOut(ScratchArena& arena,

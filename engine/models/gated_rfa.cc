@@ -73,7 +73,7 @@ GatedRfaMixer::GatedRfaMixer(const GatedRfaConfig& config, const Compute& comput
                    .scale = 1,
                    .gate = GateKind::kScalar},
                   NormalizeKind::kSum, config.normalizer_eps) {
-  matrix_offset_ = state->Add("matrix", recurrence_.StateSize());
+  matrix_offset_ = state->Add("matrix", recurrence_.StateFloats());
 }
 
 GatedRfaMixer::Scratch GatedRfaMixer::LayOut(ScratchArena& arena, const StepSize& size) const {

@@ -81,7 +81,7 @@ GlaMixer::GlaMixer(const GlaConfig& config, const Compute& compute, StateLayout*
             .key_dim = config.heads.head_k_dim,
             .value_dim = config.heads.head_v_dim,
             .scale = 1.0F / std::sqrt(static_cast<float>(config.heads.head_k_dim))};
-  matrix_offset_ = state->Add("matrix", shape_.StateSize());
+  matrix_offset_ = state->Add("matrix", shape_.StateFloats());
   if (config.conv.use) {
     window_offset_ = state->Add("conv", ConvLayer::WindowFloats(ConvChannels(), config.conv.size));
   }

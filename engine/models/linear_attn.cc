@@ -78,8 +78,8 @@ LinearAttnMixer::LinearAttnMixer(const LinearAttnConfig& config, const Compute& 
             .scale = 1.0F / std::sqrt(static_cast<float>(features)),
             .gate = GateKind::kNone};
   normalized_ = NormalizedRecurrence(shape_, NormalizeKind::kSum, kNormalizerEps);
-  matrix_offset_ =
-      state->Add("matrix", config.norm_feature_map ? normalized_.StateSize() : shape_.StateSize());
+  matrix_offset_ = state->Add(
+      "matrix", config.norm_feature_map ? normalized_.StateFloats() : shape_.StateFloats());
 }
 
 LinearAttnMixer::Scratch LinearAttnMixer::LayOut(ScratchArena& arena, const StepSize& size) const {

@@ -89,7 +89,7 @@ Mamba2Mixer::Mamba2Mixer(const Mamba2Config& config, const Compute& compute, Sta
             .scale = 1,
             .gate = GateKind::kScalar,
             .shared_keys = config.num_heads / config.n_groups};
-  matrix_offset_ = state->Add("matrix", shape_.StateSize());
+  matrix_offset_ = state->Add("matrix", shape_.StateFloats());
   window_offset_ =
       state->Add("conv", ConvLayer::WindowFloats(columns_.channels, config.trunk.conv_kernel));
 }

@@ -84,7 +84,7 @@ Retention::Retention(RetentionSpec spec, const Compute& compute, StateLayout* st
             .value_dim = heads.head_v_dim,
             .scale = 1.0F / std::sqrt(static_cast<float>(heads.head_k_dim)),
             .gate = gated() ? GateKind::kScalar : GateKind::kConstant};
-  matrix_offset_ = state->Add("matrix", shape_.StateSize());
+  matrix_offset_ = state->Add("matrix", shape_.StateFloats());
 }
 
 Retention::Scratch Retention::LayOut(ScratchArena& arena, const StepSize& size) const {

@@ -90,7 +90,7 @@ Rwkv6TimeMix::Rwkv6TimeMix(const Rwkv6Config& config, const Compute& compute, St
              .value_dim = config.heads.head_v_dim,
              .scale = 1,
              .read = ReadKind::kExclusive},
-      matrix_offset_(state->Add("matrix", shape_.StateSize())),
+      matrix_offset_(state->Add("matrix", shape_.StateFloats())),
       token_mix_(config.trunk.hidden_size, "time shift", state) {}
 
 Rwkv6TimeMix::Scratch Rwkv6TimeMix::LayOut(ScratchArena& arena, const StepSize& size) const {

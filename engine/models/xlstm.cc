@@ -75,7 +75,7 @@ XlstmMixer::XlstmMixer(const XlstmConfig& config, const Compute& compute, StateL
                    .scale = 1.0F / std::sqrt(static_cast<float>(config.head_k_dim)),
                    .gate = GateKind::kScalar},
                   NormalizeKind::kMlstm, config.eps),
-      matrix_offset_(state->Add("matrix", recurrence_.StateSize())),
+      matrix_offset_(state->Add("matrix", recurrence_.StateFloats())),
       max_offset_(state->Add("max", config.num_heads)) {
   columns_.k = config.KeyDim();
   columns_.v = columns_.k + config.KeyDim();

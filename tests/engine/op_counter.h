@@ -59,6 +59,7 @@ class OpCounter : public Device {
   }
   SLUICE_COUNTED(Activate, ActivationArgs)
   SLUICE_COUNTED(Decay, DecayArgs)
+  SLUICE_COUNTED(FoldStates, FoldStatesArgs)
   SLUICE_COUNTED(GatedChunk, GatedChunkArgs)
   SLUICE_COUNTED(GatedStep, GatedStepArgs)
   SLUICE_COUNTED(GatedUnit, GatedUnitArgs)

@@ -9,6 +9,7 @@
 #include "tests/kernels/guarded_memory.h"
 #include "tests/kernels/log_gate_ref.h"
 #include "tests/kernels/random_data.h"
+#include "tests/kernels/state_image.h"
 #include "tests/kernels/strided.h"
 
 namespace sluice {
@@ -122,7 +123,7 @@ class GatedMemory {
         value_log_decay_(device, RowsBefore(p, p.value_log_decay, ValueCols(p.shape))),
         input_scale_(device, RowsBefore(p, p.input_scale, p.shape.kv_heads)),
         bonus_(device, p.bonus),
-        states_(device, Spread(p.states, p.shape.StateSize(), SlotStride())),
+        states_(device, Spread(p.states, p.shape.StateFloats(), SlotStride())),
         out_(device, (p.first_row + p.Tokens()) * OutCols(p.shape) * DTypeBytes(p.shape.dtype)) {}
 
   GatedOperands Operands() const {
@@ -149,7 +150,7 @@ class GatedMemory {
   }
 
   GatedOutcome Read() const {
-    const int64_t size = shape_.StateSize();
+    const int64_t size = shape_.StateFloats();
     const std::vector<float> states = states_.Read<float>();
     EXPECT_TRUE(AllPoison(Columns(states, size, kSlotPadding, SlotStride())))
         << "written between slots";
@@ -160,7 +161,7 @@ class GatedMemory {
   }
 
  private:
-  int64_t SlotStride() const { return shape_.StateSize() + kSlotPadding; }
+  int64_t SlotStride() const { return shape_.StateFloats() + kSlotPadding; }
 
   const GatedShape shape_;
   const int64_t first_row_;
@@ -186,7 +187,7 @@ int64_t GatedProblem::Tokens() const {
 }
 
 std::vector<float> GatedProblem::State(int32_t slot) const {
-  return Part(states, slot * shape.StateSize(), shape.StateSize());
+  return Part(states, slot * shape.StateFloats(), shape.StateFloats());
 }
 
 std::vector<GatedKind> AllGatedKinds() {
@@ -241,7 +242,10 @@ GatedProblem MakeGatedProblem(const GatedShape& shape, const std::vector<TokenRu
   p.v = random.Normals(tokens * ValueCols(s), 1.0, s.dtype);
   const bool is_constant = s.gate == GateKind::kConstant;
   p.log_decay = RandomGates(is_constant ? s.kv_heads : tokens * s.GateCols(), gates, random);
-  p.states = random.Normals(p.slot_count * s.StateSize(), 2.0);
+  for (int32_t slot = 0; slot < p.slot_count; ++slot) {
+    const std::vector<float> state = PackState(s, random.Normals(s.StateSize(), 2.0));
+    p.states.insert(p.states.end(), state.begin(), state.end());
+  }
   if (kind.value_gate) p.value_log_decay = RandomGates(tokens * ValueCols(s), gates, random);
   if (kind.input_scale) p.input_scale = random.Normals(tokens * s.kv_heads);
   if (kind.bonus) p.bonus = random.Normals(int64_t{s.kv_heads} * s.key_dim);
@@ -271,6 +275,33 @@ GatedProblem PartOf(const GatedProblem& problem, size_t run, int64_t begin, int6
           .value_log_decay = rows(problem.value_log_decay, ValueCols(problem.shape)),
           .input_scale = rows(problem.input_scale, problem.shape.kv_heads),
           .bonus = problem.bonus};
+}
+
+GatedProblem TokenOf(const GatedProblem& problem, int64_t token, const std::vector<float>& states) {
+  GatedProblem one = problem;
+  one.states = states;
+  for (TokenRun& run : one.runs) {
+    run.position += static_cast<int32_t>(token);
+    run.length = 1;
+  }
+  const auto rows = [&](const std::vector<float>& all, int64_t cols, std::vector<float>* to) {
+    to->clear();
+    int64_t row = token;
+    for (const TokenRun& run : problem.runs) {
+      const std::vector<float> part =
+          Part(all, all.empty() ? 0 : row * cols, all.empty() ? 0 : cols);
+      to->insert(to->end(), part.begin(), part.end());
+      row += run.length;
+    }
+  };
+  const GatedShape& s = problem.shape;
+  rows(problem.q, QueryCols(s), &one.q);
+  rows(problem.k, KeyCols(s), &one.k);
+  rows(problem.v, ValueCols(s), &one.v);
+  if (s.gate != GateKind::kConstant) rows(problem.log_decay, s.GateCols(), &one.log_decay);
+  rows(problem.value_log_decay, ValueCols(s), &one.value_log_decay);
+  rows(problem.input_scale, s.kv_heads, &one.input_scale);
+  return one;
 }
 
 GatedOutcome RunGatedChunk(Device& device, const GatedProblem& problem) {
@@ -331,7 +362,7 @@ ref::GatedHead HeadOf(const GatedProblem& problem, size_t run, int32_t head) {
     return std::vector<double>(part.begin(), part.end());
   };
   const int64_t head_size = int64_t{s.key_dim} * s.value_dim;
-  const std::vector<float> state = Part(problem.State(tokens.slot), kv_head * head_size, head_size);
+  const std::vector<double> states = UnpackState(s, problem.State(tokens.slot));
   ref::GatedHead of = {
       .tokens = tokens.length,
       .key_dim = s.key_dim,
@@ -341,7 +372,7 @@ ref::GatedHead HeadOf(const GatedProblem& problem, size_t run, int32_t head) {
       .k = columns(problem.k, KeyCols(s), kv_head / s.shared_keys, s.key_dim),
       .v = columns(problem.v, ValueCols(s), kv_head, s.value_dim),
       .log_decay = std::vector<double>(tokens.length * s.key_dim),
-      .state = {state.begin(), state.end()},
+      .state = Part(states, kv_head * head_size, head_size),
       .value_log_decay = std::vector<double>(tokens.length * s.value_dim),
       .input_scale = std::vector<double>(tokens.length, 1),
       .exclusive = s.read == ReadKind::kExclusive,
@@ -392,7 +423,7 @@ void ExpectAgreesWithOracle(const GatedProblem& problem, const GatedOutcome& got
   for (int32_t slot = 0; slot < problem.slot_count; ++slot) {
     if (used.count(slot) > 0) continue;
     EXPECT_TRUE(
-        SameBits(Part(got.states, slot * s.StateSize(), s.StateSize()), problem.State(slot)))
+        SameBits(Part(got.states, slot * s.StateFloats(), s.StateFloats()), problem.State(slot)))
         << "slot " << slot << " is not in the batch";
   }
 }

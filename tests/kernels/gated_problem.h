@@ -50,7 +50,7 @@ struct GatedProblem {
   std::vector<float> k;                // [tokens, kv_heads / shared_keys, K]
   std::vector<float> v;                // [tokens, kv_heads, V]
   std::vector<float> log_decay;        // [tokens, GateCols], or [kv_heads] if constant
-  std::vector<float> states;           // [slot_count, StateSize]
+  std::vector<float> states;           // [slot_count, StateFloats]
   std::vector<float> value_log_decay;  // [tokens, kv_heads, V], or empty
   std::vector<float> input_scale;      // [tokens, kv_heads], or empty
   std::vector<float> bonus;            // [kv_heads, K], or empty
@@ -61,7 +61,7 @@ struct GatedProblem {
 
 struct GatedOutcome {
   std::vector<float> out;     // [tokens, H, V]
-  std::vector<float> states;  // [slot_count, StateSize]
+  std::vector<float> states;  // [slot_count, StateFloats]
 };
 
 // Random operands, and a random state in every slot, of which the first is not used. Run i has slot
@@ -73,6 +73,9 @@ GatedProblem MakeGatedProblem(const GatedShape& shape, const std::vector<TokenRu
 // holds `state`.
 GatedProblem PartOf(const GatedProblem& problem, size_t run, int64_t begin, int64_t count,
                     const std::vector<float>& state);
+
+// Token `token` of every run, one row each, over the states of all slots.
+GatedProblem TokenOf(const GatedProblem& problem, int64_t token, const std::vector<float>& states);
 
 // Fail the test if anything is written that is not to be.
 GatedOutcome RunGatedChunk(Device& device, const GatedProblem& problem);

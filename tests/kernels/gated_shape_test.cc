@@ -40,6 +40,51 @@ TEST(GatedShapeDeathTest, TakesTheLimitsAndNothingBeyond) {
   }
 }
 
+GatedShape Storing(StateType type, int32_t ring) {
+  GatedShape shape = kGood;
+  shape.state = {type, ring};
+  return shape;
+}
+
+TEST(GatedShapeDeathTest, TakesTheFormatsThatThereAre) {
+  for (const StateType type : {StateType::kFloat32, StateType::kFloat16, StateType::kInt8}) {
+    CheckGatedShape(Storing(type, 0));
+    CheckGatedShape(Storing(type, 32));
+    EXPECT_DEATH(CheckGatedShape(Storing(type, -1)), kCheckFailed);
+    EXPECT_DEATH(CheckGatedShape(Storing(type, 33)), kCheckFailed);
+  }
+  EXPECT_DEATH(CheckGatedShape(Storing(static_cast<StateType>(3), 0)), kCheckFailed);
+}
+
+TEST(GatedShapeDeathTest, ASlotHoldsTheWholeFormat) {
+  for (const GatedShape& shape : {Storing(StateType::kFloat16, 0), Storing(StateType::kInt8, 0),
+                                  Storing(StateType::kFloat32, 16)}) {
+    GatedOperands operands = GoodOperands();
+    operands.slot_stride = shape.StateFloats();
+    CheckGatedOperands(shape, operands);
+    operands.slot_stride -= 1;
+    EXPECT_DEATH(CheckGatedOperands(shape, operands), kCheckFailed);
+  }
+}
+
+TEST(StateFormat, LaysItsPartsOutOneAfterTheOther) {
+  // 2 state heads of 32 x 48: 3072 numbers.
+  EXPECT_EQ(kGood.StateFloats(), kGood.StateSize());
+  EXPECT_EQ(Storing(StateType::kFloat16, 0).StateFloats(), 1536);
+  EXPECT_EQ(Storing(StateType::kInt8, 0).StateFloats(), 768 + 64);
+  EXPECT_EQ(Storing(StateType::kFloat16, 1).StateFloats(), 1536 + 64 + 64);
+  GatedShape shape = Storing(StateType::kInt8, 5);
+  shape.value_gate = true;
+  const StateParts parts = shape.Parts();
+  EXPECT_EQ(parts.scales, 768);
+  EXPECT_EQ(parts.counts, parts.scales + 64);
+  EXPECT_EQ(parts.log_decay, parts.counts + 64);
+  EXPECT_EQ(parts.value_log_decay, parts.log_decay + 64);
+  EXPECT_EQ(parts.keys, parts.value_log_decay + 128);         // 2 x 48, to a multiple of 64
+  EXPECT_EQ(parts.values, parts.keys + int64_t{2} * 4 * 32);  // 4 tokens are held
+  EXPECT_EQ(parts.end, parts.values + int64_t{2} * 4 * 48);
+}
+
 GatedShape Sharing(int32_t heads, int32_t kv_heads, int32_t shared_keys) {
   GatedShape shape = kGood;
   shape.heads = heads;

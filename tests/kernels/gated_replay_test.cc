@@ -1,0 +1,271 @@
+// States of every format, token by token and before and after chunks.
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/kernels/compare.h"
+#include "tests/kernels/devices.h"
+#include "tests/kernels/gated_problem.h"
+#include "tests/kernels/replay_problem.h"
+#include "tests/kernels/replay_ref.h"
+#include "tests/kernels/state_image.h"
+
+namespace sluice {
+namespace {
+
+constexpr StateType kTypes[] = {StateType::kFloat32, StateType::kFloat16, StateType::kInt8};
+constexpr int32_t kRings[] = {0, 1, 4, 16, 32};
+
+// A number that float32 arithmetic leaves on the other side of a rounding boundary is off by a step
+// of the format; far fewer are than a rounding at the wrong token would change.
+ReplayTolerance ToleranceOf(const GatedShape& shape) {
+  Tolerance state = {2e-5, 2e-4};
+  if (shape.state.type == StateType::kFloat16) state = {1e-4, 2e-3};
+  if (shape.state.type == StateType::kInt8) state = {1.5e-3, 5e-2};
+  return {shape.dtype == DType::kFloat32 ? state : Tolerance{3e-3, 2e-2}, state};
+}
+
+// Of what the formats leave of a number: 24, 11 and about 7 bits of it.
+Tolerance LossOf(StateType type) {
+  if (type == StateType::kFloat32) return {2e-5, 2e-4};
+  return type == StateType::kFloat16 ? Tolerance{2e-3, 1e-2} : Tolerance{8e-2, 4e-1};
+}
+
+std::vector<StateFormat> AllFormats() {
+  std::vector<StateFormat> formats;
+  for (const StateType type : kTypes) {
+    for (const int32_t ring : kRings) formats.push_back({type, ring});
+  }
+  return formats;
+}
+
+// `count` runs of as many tokens.
+std::vector<TokenRun> Runs(int32_t count, int32_t tokens) {
+  return std::vector<TokenRun>(count, {tokens, 0, 0});
+}
+
+class GatedReplayTest : public DeviceTest {
+ protected:
+  GatedOutcome Replay(const GatedProblem& p) {
+    return RunReplay(device(), p, 0, p.runs[0].length, p.states);
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Devices, GatedReplayTest, testing::ValuesIn(DevicesUnderTest()),
+                         DeviceName);
+
+TEST(ReplayRef, IsTheRecurrenceWhereNothingIsRounded) {
+  for (const Gates gates : {Gates::kTypical, Gates::kUnbounded}) {
+    const GatedProblem p =
+        MakeGatedProblem(ScaledShape(DType::kFloat32, 1, 1, 16, 16), Runs(1, 20), gates, 1000);
+    const ref::GatedHead head = HeadOf(p, 0, 0);
+    const ref::ReplayResult replay = ref::GatedReplay(head, {StateType::kFloat32, 32});
+    const ref::GatedResult exact = ref::GatedRecurrent(head);
+    for (size_t i = 0; i < exact.out.size(); ++i) EXPECT_NEAR(replay.out[i], exact.out[i], 1e-5);
+  }
+}
+
+TEST(ReplayRef, RoundsByHand) {
+  EXPECT_EQ(ref::RoundToFloat16(1 + 0x1p-11), 1);  // ties to even
+  EXPECT_EQ(ref::RoundToFloat16(1 + 0x3p-11), 1 + 0x1p-9);
+  EXPECT_EQ(ref::RoundToFloat16(-0x1.8p-24), -0x1p-23);
+  EXPECT_EQ(ref::RoundToFloat16(65519), 65504);
+  EXPECT_EQ(ref::RoundToFloat16(-1e30), -65504);
+  std::vector<double> row = {127, 63.4, -0.6, 0};
+  ref::RoundRow(StateType::kInt8, row.data(), 4);
+  EXPECT_EQ(row, (std::vector<double>{127, 63, -1, 0}));
+}
+
+TEST_P(GatedReplayTest, AgreesWithTheOracleAtEveryPlaceOfTheRing) {
+  uint64_t seed = 1100;
+  for (const StateFormat& format : AllFormats()) {
+    if (format.IsPlain()) continue;
+    for (const GatedKind& kind : AllGatedKinds()) {
+      for (const Gates gates : {Gates::kTypical, Gates::kMixed}) {
+        SCOPED_TRACE(testing::Message() << FormatName(format) << " " << kind.name << ", gates "
+                                        << static_cast<int>(gates));
+        const int32_t tokens = 2 * std::min(format.ring, 16) + 3;
+        const int32_t heads = kind.shared_keys == 1 ? 8 : 4;
+        GatedProblem p =
+            MakeGatedProblem(WithState(ScaledShape(DType::kFloat32, heads, 4, 32, 48), format),
+                             Runs(2, tokens), gates, ++seed, kind);
+        p.wide = true;
+        const GatedOutcome got = Replay(p);
+        ExpectAgreesWithReplay(p, got, ToleranceOf(p.shape));
+        ExpectIsNearRecurrence(p, got, LossOf(format.type));
+      }
+    }
+  }
+}
+
+TEST_P(GatedReplayTest, FoldsBeforeADecayCannotBeGrownBack) {
+  uint64_t seed = 1200;
+  for (const StateFormat& format : AllFormats()) {
+    if (format.IsPlain()) continue;
+    for (const GatedKind& kind : AllGatedKinds()) {
+      for (const Gates gates : {Gates::kStrong, Gates::kUnbounded}) {
+        SCOPED_TRACE(testing::Message() << FormatName(format) << " " << kind.name << ", gates "
+                                        << static_cast<int>(gates));
+        const GatedProblem p =
+            MakeGatedProblem(WithState(ScaledShape(DType::kFloat32, 4, 4, 16, 80), format),
+                             Runs(2, 12), gates, ++seed, kind);
+        const GatedOutcome got = Replay(p);
+        ExpectAgreesWithReplay(p, got, ToleranceOf(p.shape));
+      }
+    }
+  }
+}
+
+struct Sizes {
+  int32_t heads;
+  int32_t kv_heads;
+  int32_t key_dim;
+  int32_t value_dim;
+};
+
+TEST_P(GatedReplayTest, AgreesWithTheOracleAtEverySize) {
+  uint64_t seed = 1300;
+  const Sizes table[] = {{1, 1, 16, 16},   {2, 2, 80, 208},  {4, 4, 256, 512}, {1, 1, 512, 528},
+                         {20, 2, 48, 112}, {2, 2, 272, 528}, {5, 1, 16, 16},   {64, 64, 128, 64}};
+  for (const Sizes& size : table) {
+    for (const StateFormat& format : AllFormats()) {
+      if (format.IsPlain() || format.ring == 1 || format.ring == 32) continue;
+      for (const DType dtype : ActivationTypes()) {
+        SCOPED_TRACE(testing::Message()
+                     << FormatName(format) << " " << DTypeName(dtype) << " H=" << size.heads << "/"
+                     << size.kv_heads << " K=" << size.key_dim << " V=" << size.value_dim);
+        const GatedShape shape =
+            ScaledShape(dtype, size.heads, size.kv_heads, size.key_dim, size.value_dim);
+        const GatedProblem p =
+            MakeGatedProblem(WithState(shape, format), Runs(2, 6), Gates::kTypical, ++seed);
+        ExpectAgreesWithReplay(p, Replay(p), ToleranceOf(p.shape));
+      }
+    }
+  }
+}
+
+TEST_P(GatedReplayTest, ARowDoesNotDependOnItsBatchNorOnItsSlot) {
+  for (const StateFormat& format : AllFormats()) {
+    if (format.IsPlain()) continue;
+    for (const GatedKind& kind : AllGatedKinds()) {
+      for (const DType dtype : ActivationTypes()) {
+        SCOPED_TRACE(testing::Message()
+                     << FormatName(format) << " " << DTypeName(dtype) << " " << kind.name);
+        const GatedProblem p = MakeGatedProblem(WithState(ScaledShape(dtype, 4, 4, 32, 80), format),
+                                                Runs(9, 5), Gates::kTypical, 1400, kind);
+        const GatedOutcome all = Replay(p);
+        const int64_t out_size = 5 * int64_t{p.shape.heads} * p.shape.value_dim;
+        const int64_t floats = p.shape.StateFloats();
+        for (const size_t run : {0, 8}) {
+          const int32_t slot = p.runs[run].slot;
+          const GatedOutcome alone = Replay(PartOf(p, run, 0, 5, p.State(slot)));
+          EXPECT_TRUE(SameBits(alone.out, Part(all.out, run * out_size, out_size))) << run;
+          EXPECT_TRUE(SameState(alone.states, Part(all.states, slot * floats, floats))) << run;
+        }
+      }
+    }
+  }
+}
+
+TEST(GatedReplayThreads, GiveTheSameBits) {
+  for (const StateFormat& format : AllFormats()) {
+    const GatedProblem p =
+        MakeGatedProblem(WithState(ScaledShape(DType::kFloat32, 6, 3, 64, 112), format),
+                         Runs(11, 6), Gates::kTypical, 1500);
+    const GatedOutcome one = RunReplay(*CreateCpuDevice(1), p, 0, 6, p.states);
+    const GatedOutcome two = RunReplay(*CreateCpuDevice(2), p, 0, 6, p.states);
+    EXPECT_TRUE(SameBits(one.out, two.out)) << FormatName(format);
+    EXPECT_TRUE(SameState(one.states, two.states)) << FormatName(format);
+  }
+}
+
+// One token of one head of 16 x 16 that forgets nothing: the state after it is k^T v alone.
+GatedProblem OneProduct(const StateFormat& format, float key, const std::vector<float>& value) {
+  GatedProblem p =
+      MakeGatedProblem(WithState(ScaledShape(DType::kFloat32, 1, 1, 16, 16), format), Runs(1, 1),
+                       Gates::kZero, 1600, {.name = "none", .gate = GateKind::kNone});
+  p.states.assign(p.states.size(), 0);
+  p.k.assign(16, 0);
+  p.k[1] = key;
+  p.v = value;
+  return p;
+}
+
+std::vector<double> RowOf(const GatedProblem& p, const GatedOutcome& got, int64_t row) {
+  const int64_t floats = p.shape.StateFloats();
+  return Part(UnpackState(p.shape, Part(got.states, floats, floats)), row * 16, 16);
+}
+
+TEST_P(GatedReplayTest, RoundsFloat16ToTheNearestAndNeverToInfinity) {
+  const std::vector<float> value = {
+      1,      1 + 0x1p-11F, 1 + 0x3p-11F, 1 + 0x1.008p-11F, 65503,     65519,        65520, 1e6F,
+      -3e38F, 0x1p-24F,     0x1p-25F,     0x1.8p-24F,       -0x1p-14F, 0x1.ffep-15F, -0.1F, 0};
+  const GatedProblem p = OneProduct({StateType::kFloat16, 0}, 1, value);
+  const std::vector<double> row = RowOf(p, Replay(p), 1);
+  for (int i = 0; i < 16; ++i) EXPECT_EQ(row[i], ref::RoundToFloat16(value[i])) << value[i];
+}
+
+TEST_P(GatedReplayTest, KeepsASaturatedStateFinite) {
+  for (const int32_t ring : {0, 4}) {
+    GatedProblem p = OneProduct({StateType::kFloat16, ring}, 300, std::vector<float>(16, -300));
+    GatedOutcome got = {{}, p.states};
+    for (int t = 0; t < 12; ++t) got = RunReplay(device(), p, 0, 1, got.states);
+    for (const double s : RowOf(p, got, 1)) EXPECT_EQ(s, -65504) << ring;
+    for (const float o : got.out) EXPECT_TRUE(std::isfinite(o));
+  }
+}
+
+TEST_P(GatedReplayTest, RoundsInt8ByRowsAndLeavesZeroRowsZero) {
+  std::vector<float> value(16);
+  for (int i = 0; i < 16; ++i) value[i] = static_cast<float>(8 * i - 60) + 0.3F;
+  value[3] = 127;
+  const GatedProblem p = OneProduct({StateType::kInt8, 0}, 1, value);
+  const GatedOutcome got = Replay(p);
+  const std::vector<double> row = RowOf(p, got, 1);
+  for (int i = 0; i < 16; ++i) EXPECT_EQ(row[i], std::nearbyint(value[i])) << value[i];
+  for (const double s : RowOf(p, got, 0)) EXPECT_EQ(s, 0);
+  // Numbers that would take a scale below what float32 can divide by.
+  const GatedProblem tiny =
+      OneProduct({StateType::kInt8, 0}, 1e-30F, std::vector<float>(16, 1e-9F));
+  for (const double s : RowOf(tiny, Replay(tiny), 1)) EXPECT_EQ(s, 0);
+}
+
+TEST_P(GatedReplayTest, KeepsAPackedStateThatNothingChanges) {
+  for (const StateType type : kTypes) {
+    GatedProblem p =
+        MakeGatedProblem(WithState(ScaledShape(DType::kFloat32, 2, 2, 32, 48), {type, 1}),
+                         Runs(1, 5), Gates::kZero, 1700);
+    p.k.assign(p.k.size(), 0);
+    const GatedOutcome got = Replay(p);
+    const std::vector<double> before = UnpackState(p.shape, p.State(1));
+    const std::vector<double> after =
+        UnpackState(p.shape, Part(got.states, p.shape.StateFloats(), p.shape.StateFloats()));
+    for (size_t i = 0; i < before.size(); ++i) {
+      EXPECT_NEAR(after[i], before[i], 1e-6 * std::abs(before[i]));
+    }
+  }
+}
+
+TEST_P(GatedReplayTest, GoesFromStepsToChunksAndBack) {
+  uint64_t seed = 1800;
+  for (const StateFormat& format : AllFormats()) {
+    for (const GatedKind& kind : AllGatedKinds()) {
+      SCOPED_TRACE(testing::Message() << FormatName(format) << " " << kind.name);
+      const int32_t heads = kind.shared_keys == 1 ? 8 : 4;
+      const GatedShape shape = WithState(ScaledShape(DType::kFloat32, heads, 4, 32, 48), format);
+      const GatedProblem steps = MakeGatedProblem(shape, Runs(2, 3), Gates::kTypical, ++seed, kind);
+      GatedProblem chunk =
+          MakeGatedProblem(shape, {{70, 3, 0}, {5, 3, 0}}, Gates::kTypical, ++seed, kind);
+      chunk.states = Replay(steps).states;
+      chunk.first_row = 2;
+      const GatedOutcome chunked = RunGatedChunk(device(), chunk);
+      ExpectIsRoundedRecurrence(chunk, chunked, {{2e-5, 2e-4}, ToleranceOf(shape).state});
+      GatedProblem after = MakeGatedProblem(shape, Runs(2, 3), Gates::kTypical, ++seed, kind);
+      after.states = chunked.states;
+      if (!format.IsPlain()) ExpectAgreesWithReplay(after, Replay(after), ToleranceOf(shape));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sluice
