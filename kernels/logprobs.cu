@@ -70,7 +70,7 @@ __device__ void GatherTop(const RowPart& part, Shared& shared, const float* logi
     if (candidate < (uint64_t{floor.key} << 32 | token_floor)) return;
     *InBlock(&shared.top[atomicAdd(InBlock(&shared.top_count, 0), 1U)], 0) = candidate;
   });
-  SyncCluster(part);
+  SyncCluster(part.blocks);
 }
 
 // Of a warp: sorts what the cluster gathered.
@@ -99,7 +99,7 @@ __global__ __launch_bounds__(kRowThreads, kRowBlocks) void LogprobsKernel(
   Shared& shared = *reinterpret_cast<Shared*>(raw);
   const RowPart part(split);
   if (threadIdx.x == 0) shared.top_count = 0;
-  ArriveCluster(part);  // No block's memory is there before it has started.
+  ArriveCluster(part.blocks);  // No block's memory is there before it has started.
   const float* const row = args.logits + int64_t{part.row} * args.vocab;
   const float* logits = row + part.begin;
   if (kResident) {
@@ -108,7 +108,7 @@ __global__ __launch_bounds__(kRowThreads, kRowBlocks) void LogprobsKernel(
     logits = copy;
     __syncthreads();
   }
-  WaitCluster(part);
+  WaitCluster(part.blocks);
   const Normalizer normalizer = Normalize<kResident>(part, shared, logits);
   if (args.top_n > 0) GatherTop<kResident>(part, shared, logits, args.top_n);
   if (part.rank != 0 || threadIdx.x >= kWarp) return;

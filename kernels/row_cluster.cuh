@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cluster.cuh"
 #include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/reduce.cuh"
@@ -17,7 +18,6 @@ namespace sluice {
 
 constexpr int kRowThreads = 512;      // of a block
 constexpr int kRowBlocks = 3;         // of a multiprocessor at once
-constexpr int kMaxCluster = 8;        // blocks
 constexpr int32_t kPartQuads = 2048;  // 32 KB: the largest parts of which kRowBlocks fit
 
 struct RowSplit {
@@ -66,40 +66,6 @@ struct RowPart {
   }
 };
 
-// All threads of the cluster have come, and see what each wrote before to any block's shared
-// memory. In two halves, between which a thread may do what needs no other. A block must not end,
-// nor touch another's memory, before the others have come.
-__device__ inline void ArriveCluster(const RowPart& part) {
-#if __CUDA_ARCH__ >= 900
-  if (part.blocks > 1) asm volatile("barrier.cluster.arrive.release;" ::: "memory");
-#endif
-}
-__device__ inline void WaitCluster(const RowPart& part) {
-#if __CUDA_ARCH__ >= 900
-  if (part.blocks > 1) {
-    asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
-    return;
-  }
-#endif
-  __syncthreads();
-}
-__device__ inline void SyncCluster(const RowPart& part) {
-  ArriveCluster(part);
-  WaitCluster(part);
-}
-
-// The same variable in the shared memory of another block of the cluster.
-template <typename T>
-__device__ inline T* InBlock(T* shared, int32_t rank) {
-#if __CUDA_ARCH__ >= 900
-  uint64_t mapped;
-  asm("mapa.u64 %0, %1, %2;" : "=l"(mapped) : "l"(reinterpret_cast<uint64_t>(shared)), "r"(rank));
-  return reinterpret_cast<T*>(mapped);
-#else
-  return shared;
-#endif
-}
-
 // Every thread of the cluster gets the result. `from_blocks` is shared memory that serves one call.
 template <typename Combine>
 __device__ inline unsigned long long ClusterReduce(const RowPart& part, unsigned long long value,
@@ -108,7 +74,7 @@ __device__ inline unsigned long long ClusterReduce(const RowPart& part, unsigned
   value = BlockReduce<kRowThreads>(value, combine);
   if (part.blocks == 1) return value;
   if (threadIdx.x < part.blocks) *InBlock(&from_blocks[part.rank], threadIdx.x) = value;
-  SyncCluster(part);
+  SyncCluster(part.blocks);
   value = from_blocks[0];
   for (int32_t block = 1; block < part.blocks; ++block) {
     value = combine(value, from_blocks[block]);

@@ -223,7 +223,7 @@ __global__ __launch_bounds__(kRowThreads,
   extern __shared__ __align__(16) unsigned char raw[];
   Shared& shared = *reinterpret_cast<Shared*>(raw);
   const RowPart part(split);
-  ArriveCluster(part);  // No block's memory is there before it has started.
+  ArriveCluster(part.blocks);  // No block's memory is there before it has started.
   const int64_t at = int64_t{part.row} * args.vocab + part.begin;
   float* const z = kResident ? reinterpret_cast<float*>(raw + sizeof(Shared)) : args.scratch + at;
   if (threadIdx.x == 0) shared.params = args.params[part.row];
@@ -233,7 +233,7 @@ __global__ __launch_bounds__(kRowThreads,
     AddBias(args, shared.params, part, z);
     __syncthreads();
   }
-  WaitCluster(part);
+  WaitCluster(part.blocks);
   const int32_t token = SampleRow<kResident>(args, part, shared, z);
   if (part.rank != 0 || threadIdx.x != 0) return;
   const int32_t slot = shared.params.slot;

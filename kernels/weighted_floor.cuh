@@ -160,7 +160,7 @@ __device__ inline WeightedFloor FindFloor(const RowPart& part, FloorSearch& sear
     });
     __syncthreads();
     SumGroups<Weights>(histogram, digit);
-    SyncCluster(part);
+    SyncCluster(part.blocks);
     if (threadIdx.x < kWarp) {
       FindDigit<Weights>(part, search, histogram, digit, [&](uint64_t total) {
         return shift == 21 ? target_of(total) : found.target;

@@ -1,0 +1,45 @@
+// Clusters: blocks that run together and reach each other's shared memory. Below compute capability
+// 9.0 a cluster is one block.
+#pragma once
+
+#include <cstdint>
+
+namespace sluice {
+
+constexpr int kMaxCluster = 8;  // blocks
+
+// All threads of the cluster have come, and see what each wrote before to any block's shared
+// memory. In two halves, between which a thread may do what needs no other. A block must not end,
+// nor touch another's memory, before the others have come.
+__device__ inline void ArriveCluster(int32_t blocks) {
+#if __CUDA_ARCH__ >= 900
+  if (blocks > 1) asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+#endif
+}
+__device__ inline void WaitCluster(int32_t blocks) {
+#if __CUDA_ARCH__ >= 900
+  if (blocks > 1) {
+    asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+    return;
+  }
+#endif
+  __syncthreads();
+}
+__device__ inline void SyncCluster(int32_t blocks) {
+  ArriveCluster(blocks);
+  WaitCluster(blocks);
+}
+
+// The same variable in the shared memory of another block of the cluster.
+template <typename T>
+__device__ inline T* InBlock(T* shared, int32_t rank) {
+#if __CUDA_ARCH__ >= 900
+  uint64_t mapped;
+  asm("mapa.u64 %0, %1, %2;" : "=l"(mapped) : "l"(reinterpret_cast<uint64_t>(shared)), "r"(rank));
+  return reinterpret_cast<T*>(mapped);
+#else
+  return shared;
+#endif
+}
+
+}  // namespace sluice
