@@ -10,6 +10,7 @@
 #include "kernels/activation.h"
 #include "kernels/decay.h"
 #include "kernels/feature_map.h"
+#include "kernels/fold_states.h"
 #include "kernels/gated_chunk.h"
 #include "kernels/gated_step.h"
 #include "kernels/gated_unit.h"
@@ -39,8 +40,9 @@ bool HasChunkWalks();
 
 void ActivateCuda(const ActivationArgs& args, cudaStream_t stream);
 void DecayCuda(const DecayArgs& args, cudaStream_t stream);
+void FoldStatesCuda(const FoldStatesArgs& args, cudaStream_t stream);
 void GatedChunkCuda(const GatedChunkArgs& args, const ChunkPolicy& policy, cudaStream_t stream);
-int64_t GatedChunkCudaWorkspaceBytes(const GatedShape& shape, int32_t chunks,
+int64_t GatedChunkCudaWorkspaceBytes(const GatedShape& shape, int32_t segments, int32_t chunks,
                                      const ChunkPolicy& policy);
 void GatedStepCuda(const GatedStepArgs& args, cudaStream_t stream);
 void GatherRowsCuda(const GatherRowsArgs& args, cudaStream_t stream);

@@ -107,12 +107,12 @@ class CudaDevice final : public Device {
   void LogGate(const LogGateArgs& args) override { LogGateCuda(args, stream_); }
   void Activate(const ActivationArgs& args) override { ActivateCuda(args, stream_); }
   void GatedStep(const GatedStepArgs& args) override { GatedStepCuda(args, stream_); }
-  int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t /*segments*/,
+  int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t segments,
                                    int32_t chunks) const override {
-    return GatedChunkCudaWorkspaceBytes(shape, chunks, chunks_);
+    return GatedChunkCudaWorkspaceBytes(shape, segments, chunks, chunks_);
   }
   void GatedChunk(const GatedChunkArgs& args) override { GatedChunkCuda(args, chunks_, stream_); }
-  void FoldStates(const FoldStatesArgs& args) override { SLUICE_CHECK(args.shape.state.IsPlain()); }
+  void FoldStates(const FoldStatesArgs& args) override { FoldStatesCuda(args, stream_); }
   void GatedUnit(const GatedUnitArgs& args) override { GatedUnitCuda(args, stream_); }
   void MarkPrompt(const MarkPromptArgs& args) override { MarkPromptCuda(args, stream_); }
   void Sample(const SampleArgs& args) override { SampleCuda(args, stream_); }

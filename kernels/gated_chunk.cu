@@ -7,6 +7,7 @@
 #include "kernels/cuda_ops.h"
 #include "kernels/gated_chunk.cuh"
 #include "kernels/launch.cuh"
+#include "kernels/unpacked_states.cuh"
 #include "kernels/wgmma.cuh"
 
 namespace sluice {
@@ -102,40 +103,8 @@ void LayOutParts(const GatedShape& s, int64_t slots, Workspace& workspace, Chunk
   parts->decay = workspace.Floats(slots * s.heads * s.key_dim);
 }
 
-}  // namespace
-
-int64_t GatedChunkCudaWorkspaceBytes(const GatedShape& shape, int32_t chunks,
-                                     const ChunkPolicy& policy) {
-  CheckGatedShape(shape);
-  SLUICE_CHECK(chunks >= 0);
-  // Any base serves to measure; null may not be counted from.
-  alignas(16) char base[1];
-  Workspace workspace(base);
-  if (policy.walks && HasWalk(shape)) {
-    LayOutWalk(shape, chunks, workspace);
-    ChunkParts parts = {};
-    if (!policy.batch_invariant) LayOutParts(shape, MostSlots(shape), workspace, &parts);
-  } else {
-    LayOutChunks(shape, chunks, workspace);
-  }
-  return workspace.used();
-}
-
-void GatedChunkCuda(const GatedChunkArgs& args, const ChunkPolicy& policy, cudaStream_t stream) {
+void QueueChunks(const GatedChunkArgs& args, const ChunkPolicy& policy, cudaStream_t stream) {
   const GatedShape& shape = args.shape;
-  const GatedOperands& op = args.operands;
-  CheckGatedOperands(shape, op);
-  SLUICE_CHECK(shape.state.IsPlain());
-  SLUICE_CHECK(args.segment_count >= 0 && args.segment_count <= 65535);
-  SLUICE_CHECK(args.chunk_count >= args.segment_count);
-  SLUICE_CHECK(IsAligned16(op.q) && IsAligned16(op.k) && IsAligned16(op.v));
-  SLUICE_CHECK(IsAligned16(op.out) && IsAligned16(op.log_decay) && IsAligned16(op.bonus));
-  SLUICE_CHECK(IsAligned16(op.value_log_decay));
-  for (const int64_t stride : {op.q_stride, op.k_stride, op.v_stride}) {
-    SLUICE_CHECK(stride <= INT32_MAX / kChunk);
-  }
-  if (args.segment_count == 0) return;
-  SLUICE_CHECK(args.workspace != nullptr && IsAligned16(args.workspace));
   Workspace workspace(args.workspace);
   if (policy.walks && HasWalk(shape)) {
     ChunkParams params = {
@@ -154,6 +123,49 @@ void GatedChunkCuda(const GatedChunkArgs& args, const ChunkPolicy& policy, cudaS
   } else {
     GatedChunkBFloat16(params, stream);
   }
+}
+
+}  // namespace
+
+int64_t GatedChunkCudaWorkspaceBytes(const GatedShape& shape, int32_t segments, int32_t chunks,
+                                     const ChunkPolicy& policy) {
+  CheckGatedShape(shape);
+  SLUICE_CHECK(segments >= 0 && chunks >= 0);
+  // Any base serves to measure; null may not be counted from.
+  alignas(16) char base[1];
+  Workspace workspace(base);
+  if (policy.walks && HasWalk(shape)) {
+    LayOutWalk(shape, chunks, workspace);
+    ChunkParts parts = {};
+    if (!policy.batch_invariant) LayOutParts(shape, MostSlots(shape), workspace, &parts);
+  } else {
+    LayOutChunks(shape, chunks, workspace);
+  }
+  return UnpackedBytes(shape, segments) + workspace.used();
+}
+
+void GatedChunkCuda(const GatedChunkArgs& args, const ChunkPolicy& policy, cudaStream_t stream) {
+  const GatedShape& shape = args.shape;
+  const GatedOperands& op = args.operands;
+  CheckGatedOperands(shape, op);
+  SLUICE_CHECK(args.segment_count >= 0 && args.segment_count <= 65535);
+  SLUICE_CHECK(args.chunk_count >= args.segment_count);
+  SLUICE_CHECK(IsAligned16(op.q) && IsAligned16(op.k) && IsAligned16(op.v));
+  SLUICE_CHECK(IsAligned16(op.out) && IsAligned16(op.log_decay) && IsAligned16(op.bonus));
+  SLUICE_CHECK(IsAligned16(op.value_log_decay));
+  for (const int64_t stride : {op.q_stride, op.k_stride, op.v_stride}) {
+    SLUICE_CHECK(stride <= INT32_MAX / kChunk);
+  }
+  if (args.segment_count == 0) return;
+  SLUICE_CHECK(args.workspace != nullptr && IsAligned16(args.workspace));
+  if (shape.state.IsPlain()) {
+    QueueChunks(args, policy, stream);
+    return;
+  }
+  const UnpackedChunk unpacked = UnpackedArgs(args);
+  UnpackStatesCuda(args, unpacked, stream);
+  QueueChunks(unpacked.args, policy, stream);
+  PackStatesCuda(unpacked, args, stream);
 }
 
 }  // namespace sluice
