@@ -2,6 +2,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/gated_replay_cuda.h"
 #include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/reduce.cuh"
@@ -218,11 +219,14 @@ void GatedStepCuda(const GatedStepArgs& args, cudaStream_t stream) {
   const GatedShape& s = args.shape;
   const GatedOperands& op = args.operands;
   CheckGatedOperands(s, op);
-  SLUICE_CHECK(s.state.IsPlain());
   SLUICE_CHECK(args.rows >= 0 && args.rows <= 65535);
   SLUICE_CHECK(op.slot_stride % 4 == 0 && IsAligned16(op.states) && IsAligned16(op.v));
   SLUICE_CHECK(IsAligned16(op.value_log_decay));
   if (args.rows == 0) return;
+  if (!s.state.IsPlain()) {
+    GatedReplayCuda(args, stream);
+    return;
+  }
   DispatchDType(s.dtype, [&](auto zero) {
     if (s.read == ReadKind::kExclusive) {
       LaunchStep<decltype(zero), ReadKind::kExclusive>(args, stream);
