@@ -1,6 +1,8 @@
 // A step over states of any format. A cluster of blocks owns a state head of a row, each block
 // tiles of 128 bytes of V: whole lines of the matrix. It asks for its part of the matrix before
-// anything else, and while that is on its way the cluster makes the scores of the ring.
+// anything else, and while that is on its way the cluster makes the scores of the ring. A block
+// that folds reads its part once more, from the L2 cache: kept in registers, it would leave none to
+// fold with.
 //
 // Bytes of a head, K x V of b bytes, n of L tokens in the ring: K V b read, n (K + V) 4 of the
 // ring, K 4 of its sums read and written, (K + V) 4 of the token; in one step of L K V b written
@@ -16,23 +18,15 @@ namespace sluice {
 namespace {
 
 constexpr int kGroupHeads = 4;    // query heads that share a pass over a state
+constexpr int kFoldRows = 8;      // of a thread in flight while it folds
 constexpr int kFoldNumbers = 32;  // that a thread makes at once
 
 template <StateType kType>
 constexpr int kTile = kReplayLanes* kPackedNumbers<kType>;
 
-// Query heads of one pass over the state.
-struct HeadPass {
-  int32_t head;   // the first
-  int32_t count;  // 1..kHeads
-  bool is_first;
-  bool is_last;
-};
-
-// A thread's columns of every kReplayGroups-th row.
-template <StateType kType, int kHeads>
+// A thread's columns of every kReplayGroups-th row, kCount of them in flight at once.
+template <StateType kType, int kCount>
 struct StateRows {
-  static constexpr int kCount = kHeads == 1 ? 16 : 8;  // in flight at once
   uint4 raw[kCount];
 };
 
@@ -52,41 +46,57 @@ __device__ int32_t ColumnOf(const ReplayBlock& b, int32_t tile) {
 // Row `i` of the thread.
 template <StateType kType>
 __device__ uint4* RowAt(const ReplayBlock& b, int32_t column, int32_t i) {
-  const int64_t row = b.group + i * kReplayGroups;
-  const int64_t at = (row * b.shape().value_dim + column) * StateTypeBytes(kType);
-  return reinterpret_cast<uint4*>(reinterpret_cast<char*>(b.state.matrix) + at);
+  const int32_t row = b.group + i * kReplayGroups;
+  const int32_t at = (row * b.shape().value_dim + column) / kPackedNumbers<kType>;
+  return reinterpret_cast<uint4*>(b.state().matrix) + at;
 }
 
 // Rows `base` and on of the thread; zero where there is none.
-template <StateType kType, int kHeads>
+template <StateType kType, int kCount>
 __device__ void LoadRows(const ReplayBlock& b, int32_t column, int32_t base,
-                         StateRows<kType, kHeads>& rows) {
-  const bool active = column < b.shape().value_dim;
+                         StateRows<kType, kCount>& rows) {
+  const int32_t count = column < b.shape().value_dim ? RowsOfThread(b) - base : 0;
+  const uint4* const from = RowAt<kType>(b, column, base);
+  const int32_t step = kReplayGroups * b.shape().value_dim / kPackedNumbers<kType>;
+  if (count >= kCount) {
 #pragma unroll
-  for (int i = 0; i < rows.kCount; ++i) {
-    rows.raw[i] = active && base + i < RowsOfThread(b) ? *RowAt<kType>(b, column, base + i)
-                                                       : make_uint4(0, 0, 0, 0);
+    for (int i = 0; i < kCount; ++i) rows.raw[i] = from[i * step];
+  } else {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      rows.raw[i] = i < count ? from[i * step] : make_uint4(0, 0, 0, 0);
+    }
   }
 }
 
-// Adds what the queries read of these rows.
+// Adds what the queries read of row `i` of the thread.
 template <StateType kType, int kHeads>
-__device__ void AddRows(const ReplayBlock& b, int32_t base, const StateRows<kType, kHeads>& rows,
+__device__ void AddRow(const ReplayBlock& b, int32_t i, uint4 raw, Sums<kType, kHeads>& sums) {
+  const int32_t c = b.group + i * kReplayGroups;
+  const Unpacked<kType> x = UnpackNumbers<kType>(raw);
+  const float read = b.memory[b.p.at.row_read + c];
+#pragma unroll
+  for (int h = 0; h < kHeads; ++h) {
+    const float weight = b.memory[b.p.at.query + h * b.shape().key_dim + c] * read;
+#pragma unroll
+    for (int n = 0; n < kPackedNumbers<kType>; ++n) {
+      sums.v[h][n] = fmaf(weight, x.v[n], sums.v[h][n]);
+    }
+  }
+}
+
+// The same of rows `base` and on.
+template <StateType kType, int kCount, int kHeads>
+__device__ void AddRows(const ReplayBlock& b, int32_t base, const StateRows<kType, kCount>& rows,
                         Sums<kType, kHeads>& sums) {
-  const int32_t key_dim = b.shape().key_dim;
+  const int32_t count = RowsOfThread(b) - base;
+  if (count >= kCount) {
 #pragma unroll
-  for (int i = 0; i < rows.kCount; ++i) {
-    if (base + i >= RowsOfThread(b)) continue;
-    const int32_t c = b.group + (base + i) * kReplayGroups;
-    const Unpacked<kType> x = UnpackNumbers<kType>(rows.raw[i]);
-    const float read = b.memory[b.p.at.row_read + c];
+    for (int i = 0; i < kCount; ++i) AddRow(b, base + i, rows.raw[i], sums);
+  } else {
 #pragma unroll
-    for (int h = 0; h < kHeads; ++h) {
-      const float weight = b.memory[b.p.at.query + h * key_dim + c] * read;
-#pragma unroll
-      for (int n = 0; n < kPackedNumbers<kType>; ++n) {
-        sums.v[h][n] = fmaf(weight, x.v[n], sums.v[h][n]);
-      }
+    for (int i = 0; i < kCount; ++i) {
+      if (i < count) AddRow(b, base + i, rows.raw[i], sums);
     }
   }
 }
@@ -96,7 +106,7 @@ template <StateType kType>
 __device__ Unpacked<kType> LoadRing(const ReplayBlock& b, int32_t column, int32_t j) {
   Unpacked<kType> x = {};
   if (column >= b.shape().value_dim || j >= b.held) return x;
-  const float* const from = b.state.values + int64_t{j} * b.shape().value_dim + column;
+  const float* const from = b.state().values + int64_t{j} * b.shape().value_dim + column;
 #pragma unroll
   for (int n = 0; n < kPackedNumbers<kType>; n += 4) {
     const float4 v = LoadQuad(from + n);
@@ -111,14 +121,15 @@ __device__ Unpacked<kType> LoadRing(const ReplayBlock& b, int32_t column, int32_
 // Adds every kReplayGroups-th token of the ring, of which the first one's values are here.
 template <StateType kType, int kHeads>
 __device__ void AddRing(const ReplayBlock& b, int32_t column, Unpacked<kType> values,
-                        const float (&scores)[kHeads][kMaxStateRing], Sums<kType, kHeads>& sums) {
+                        const ReplayScores<kHeads>& scores, Sums<kType, kHeads>& sums) {
+#pragma unroll 1
   for (int32_t j = b.group; j < b.held; j += kReplayGroups) {
     if (j > b.group) values = LoadRing<kType>(b, column, j);
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) {
 #pragma unroll
       for (int n = 0; n < kPackedNumbers<kType>; ++n) {
-        sums.v[h][n] = fmaf(scores[h][j], values.v[n], sums.v[h][n]);
+        sums.v[h][n] = fmaf(scores.v[h][j], values.v[n], sums.v[h][n]);
       }
     }
   }
@@ -127,7 +138,7 @@ __device__ void AddRing(const ReplayBlock& b, int32_t column, Unpacked<kType> va
 // Adds the threads' sums in a fixed order and the token's own part, and stores the outputs.
 template <StateType kType, int kHeads>
 __device__ void StoreOutput(const ReplayBlock& b, const HeadPass& pass, int32_t tile,
-                            const float (&scores)[kHeads][kMaxStateRing], Sums<kType, kHeads>& sums,
+                            const ReplayScores<kHeads>& scores, Sums<kType, kHeads>& sums,
                             float (&partial)[kReplayWarps][kHeads][kTile<kType>]) {
   constexpr int kNumbers = kPackedNumbers<kType>;
   const GatedShape& s = b.shape();
@@ -157,7 +168,7 @@ __device__ void StoreOutput(const ReplayBlock& b, const HeadPass& pass, int32_t 
     float total = partial[0][h][v];
 #pragma unroll
     for (int w = 1; w < kReplayWarps; ++w) total += partial[w][h][v];
-    total = fmaf(scores[h][b.held], b.memory[b.p.at.value + v],
+    total = fmaf(scores.v[h][b.held], b.memory[b.p.at.value + v],
                  total * b.memory[b.p.at.value_read + v]);
     const int64_t at = (int64_t{b.row} * s.heads + pass.head + h) * s.value_dim + column;
     if (s.dtype == DType::kFloat32) {
@@ -175,10 +186,10 @@ struct FoldedRows {
   Unpacked<kType> rows[kCount];
 };
 
-// Rows base + kFirst and on, of those in flight.
-template <StateType kType, int kHeads>
+// Rows base + first and on, of those in flight.
+template <StateType kType>
 __device__ FoldedRows<kType> Fold(const ReplayBlock& b, int32_t base, int first,
-                                  const StateRows<kType, kHeads>& rows) {
+                                  const StateRows<kType, kFoldRows>& rows) {
   constexpr int kNumbers = kPackedNumbers<kType>;
   constexpr int kRows = FoldedRows<kType>::kCount;
   const int32_t key_dim = b.shape().key_dim;
@@ -225,60 +236,61 @@ __device__ FoldedRows<kType> Fold(const ReplayBlock& b, int32_t base, int first,
   return folded;
 }
 
-// Folds the rows in flight, packs and stores them. What a row of int8 is multiplied by is in
-// `largest`.
-template <StateType kType, int kHeads>
-__device__ void StoreFolded(const ReplayBlock& b, int32_t column, int32_t base,
-                            const StateRows<kType, kHeads>& rows) {
+// Calls visit(i, x) for rows `base` and on of the thread, the ring and the token folded in: row i's
+// numbers x. What is behind V is undefined.
+template <StateType kType, typename Visit>
+__device__ void VisitFolded(const ReplayBlock& b, int32_t tile, const Visit& visit) {
   constexpr int kRows = FoldedRows<kType>::kCount;
-  const bool active = column < b.shape().value_dim;
+#pragma unroll 1
+  for (int32_t base = 0; base < RowsOfThread(b); base += kFoldRows) {
+    StateRows<kType, kFoldRows> rows;
+    LoadRows(b, ColumnOf<kType>(b, tile), base, rows);
 #pragma unroll
-  for (int first = 0; first < rows.kCount; first += kRows) {
-    if (base + first >= RowsOfThread(b)) continue;
-    const FoldedRows<kType> folded = Fold(b, base, first, rows);
+    for (int first = 0; first < kFoldRows; first += kRows) {
+      if (base + first >= RowsOfThread(b)) continue;
+      const FoldedRows<kType> folded = Fold(b, base, first, rows);
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      const int32_t i = base + first + r;
-      if (!active || i >= RowsOfThread(b)) continue;
-      const float inverse =
-          kType == StateType::kInt8 ? b.memory[b.p.at.largest + b.group + i * kReplayGroups] : 1.0F;
-      *RowAt<kType>(b, column, i) = PackNumbers<kType>(folded.rows[r], inverse);
+      for (int r = 0; r < kRows; ++r) {
+        if (base + first + r < RowsOfThread(b)) visit(base + first + r, folded.rows[r]);
+      }
     }
   }
 }
 
-// Folds the rows in flight, and tells all blocks the largest magnitude of each in this block's
-// tiles so far: the lanes of a row one block each.
-template <StateType kType, int kHeads>
-__device__ void ShareLargest(const ReplayBlock& b, int32_t tile, int32_t base,
-                             const StateRows<kType, kHeads>& rows) {
-  constexpr int kRows = FoldedRows<kType>::kCount;
+// Folds a tile, packs and stores it. What a row of int8 is multiplied by is in `largest`.
+template <StateType kType>
+__device__ void StoreFolded(const ReplayBlock& b, int32_t tile) {
+  const int32_t column = ColumnOf<kType>(b, tile);
+  const bool active = column < b.shape().value_dim;
+  VisitFolded<kType>(b, tile, [&](int32_t i, const Unpacked<kType>& x) {
+    float inverse = 1.0F;
+    if (kType == StateType::kInt8) {
+      inverse = b.memory[b.p.at.largest + b.group + i * kReplayGroups];
+    }
+    if (active) *RowAt<kType>(b, column, i) = PackNumbers<kType>(x, inverse);
+  });
+}
+
+// Folds a tile, and tells all blocks the largest magnitude of each row in this block's tiles so
+// far: the lanes of a row one block each.
+template <StateType kType>
+__device__ void ShareLargest(const ReplayBlock& b, int32_t tile) {
   const bool active = ColumnOf<kType>(b, tile) < b.shape().value_dim;
   float* const largest = b.memory + b.p.at.largest + b.rank * b.shape().key_dim;
+  VisitFolded<kType>(b, tile, [&](int32_t i, const Unpacked<kType>& x) {
+    float size = 0.0F;
 #pragma unroll
-  for (int first = 0; first < rows.kCount; first += kRows) {
-    if (base + first >= RowsOfThread(b)) continue;
-    const FoldedRows<kType> folded = Fold(b, base, first, rows);
+    for (int n = 0; n < kPackedNumbers<kType>; ++n) size = fmaxf(size, fabsf(x.v[n]));
+    size = active ? size : 0.0F;
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      const int32_t i = base + first + r;
-      float size = 0.0F;
-#pragma unroll
-      for (int n = 0; n < kPackedNumbers<kType>; ++n) {
-        size = fmaxf(size, fabsf(folded.rows[r].v[n]));
-      }
-      size = active ? size : 0.0F;
-#pragma unroll
-      for (int offset = 1; offset < kReplayLanes; offset *= 2) {
-        size = fmaxf(size, __shfl_xor_sync(kAllLanes, size, offset));
-      }
-      if (i >= RowsOfThread(b)) continue;
-      float* const to = largest + b.group + i * kReplayGroups;
-      if (tile != b.rank) size = fmaxf(size, *to);
-      __syncwarp();
-      if (b.lane < b.p.blocks) *InBlock(to, b.lane) = size;
+    for (int offset = 1; offset < kReplayLanes; offset *= 2) {
+      size = fmaxf(size, __shfl_xor_sync(kAllLanes, size, offset));
     }
-  }
+    float* const to = largest + b.group + i * kReplayGroups;
+    if (tile != b.rank) size = fmaxf(size, *to);
+    __syncwarp();
+    if (b.lane < b.p.blocks) *InBlock(to, b.lane) = size;
+  });
 }
 
 // Turns what the blocks have found into one over the scale of each row, and keeps the scales.
@@ -292,93 +304,88 @@ __device__ void MakeScales(const ReplayBlock& b) {
     }
     const float scale = ScaleOfRow(size);
     largest[c] = InverseOfScale(scale);
-    if (b.rank == 0) b.state.scales[c] = scale;
+    if (b.rank == 0) b.state().scales[c] = scale;
   }
   __syncthreads();
 }
 
-// A row's scale needs all of the row: a fold is made once to find it, and once more to be stored.
-// `rows` holds all of the block's part of the matrix if that is one tile and few rows.
-template <StateType kType, int kHeads>
-__device__ void FoldScaled(const ReplayBlock& b, StateRows<kType, kHeads>& rows) {
+// Folds the block's tiles of the matrix, which the L2 cache still has. A row's scale needs all of
+// the row: of int8 a fold is made once to find it, and once more to be stored.
+template <StateType kType>
+__device__ void FoldState(const ReplayBlock& b) {
   const bool one_tile = b.p.tiles <= b.p.blocks;
-  const bool resident = one_tile && RowsOfThread(b) <= rows.kCount;
-  for (int32_t tile = b.rank; tile < b.p.tiles; tile += b.p.blocks) {
-    StageFold(b, tile);
-    for (int32_t base = 0; base < RowsOfThread(b); base += rows.kCount) {
-      if (!resident) LoadRows(b, ColumnOf<kType>(b, tile), base, rows);
-      ShareLargest(b, tile, base, rows);
+  if (kType == StateType::kInt8) {
+    for (int32_t tile = b.rank; tile < b.p.tiles; tile += b.p.blocks) {
+      StageFold(b, tile);
+      ShareLargest<kType>(b, tile);
     }
+    SyncCluster(b.p.blocks);
+    MakeScales(b);
   }
-  SyncCluster(b.p.blocks);
-  MakeScales(b);
   for (int32_t tile = b.rank; tile < b.p.tiles; tile += b.p.blocks) {
-    if (!one_tile) StageFold(b, tile);
-    for (int32_t base = 0; base < RowsOfThread(b); base += rows.kCount) {
-      if (!resident) LoadRows(b, ColumnOf<kType>(b, tile), base, rows);
-      StoreFolded(b, ColumnOf<kType>(b, tile), base, rows);
-    }
+    if (kType != StateType::kInt8 || !one_tile) StageFold(b, tile);
+    StoreFolded<kType>(b, tile);
   }
 }
 
-// The factors and the scores of a pass, which may be read behind the next WaitCluster. Returns
-// whether the token ends the ring. All blocks of the cluster have arrived before.
+// What the block needs of its head, and its part of the scores, while the first rows are on their
+// way. The scores may be read behind AwaitScores.
 template <int kHeads>
-__device__ bool BeginPass(const ReplayBlock& b, const HeadPass& pass, bool folds,
-                          float (&scores)[kHeads][kMaxStateRing]) {
-  if (!pass.is_first) __syncthreads();
-  LoadQueries<kHeads>(b, pass.head, pass.count);
-  if (pass.is_first) {
-    folds = LoadFactors(b);
+__device__ void BeginPass(const ReplayBlock& b, const HeadPass& pass, ReplayScores<kHeads>& scores,
+                          bool* folds) {
+  if (kHeads == 1 || pass.index == 0) {
+    *folds = LoadFactors<kHeads>(b, pass);
   } else {
-    __syncthreads();
+    LoadQueries<kHeads>(b, pass);
   }
-  WaitCluster(b.p.blocks);  // They have started, and have read the scores of the pass before.
-  ShareScores<kHeads>(b, pass.count, scores);
-  ArriveCluster(b.p.blocks);
-  return folds;
+  WaitCluster(b.p.blocks);  // All have started, and have read the scores of the pass before.
+  ShareScores(b, pass, scores);
+  if (pass.is_last) ArriveClusterUnwritten(b.p.blocks);
 }
 
-// Grid: clusters, a state head of a row each. Groups of query heads share passes over the state;
-// the last pass folds.
+// Grid: (blocks of a cluster, state heads, rows): a cluster owns a state head of a row. Groups of
+// query heads share passes over the state. The rows of the next tile are asked for before the
+// outputs of this one are stored.
 template <StateType kType, int kHeads>
 __global__ __launch_bounds__(kReplayThreads, kHeads == 1 ? 4 : 3) void ReplayKernel(
     const __grid_constant__ ReplayParams p) {
   EnterStream();
   extern __shared__ float4 dynamic[];
-  __shared__ float scores[kHeads][kMaxStateRing];
+  __shared__ ReplayScores<kHeads> scores;
   __shared__ __align__(16) float partial[kReplayWarps][kHeads][kTile<kType>];
-  ArriveCluster(p.blocks);
+  StartScores(scores, p.blocks);
   const ReplayBlock b = MakeReplayBlock(p, reinterpret_cast<float*>(dynamic));
-  const int32_t group = b.shape().heads / b.shape().kv_heads;
-  StateRows<kType, kHeads> rows;
+  const int32_t group = kHeads == 1 ? 1 : b.shape().heads / b.shape().kv_heads;
+  constexpr int kInFlight = kHeads == 1 ? 16 : 8;
   bool folds = false;
   for (int32_t done = 0; done < group; done += kHeads) {
-    const HeadPass pass = {b.kv_head * group + done, min(kHeads, group - done), done == 0,
+    const HeadPass pass = {b.kv_head * group + done, min(kHeads, group - done), done / kHeads,
                            done + kHeads >= group};
+    StateRows<kType, kInFlight> rows;
+    LoadRows(b, ColumnOf<kType>(b, b.rank), 0, rows);
+    BeginPass(b, pass, scores, &folds);
+#pragma unroll 1
     for (int32_t tile = b.rank; tile < p.tiles; tile += p.blocks) {
       const int32_t column = ColumnOf<kType>(b, tile);
+      const Unpacked<kType> values = LoadRing<kType>(b, column, b.group);
+      if (tile != b.rank) __syncthreads();  // The tile before it is stored.
+      LoadTileValues(b, tile);
+      if (tile == b.rank) AwaitScores(b, pass, scores);
       Sums<kType, kHeads> sums = {};
-      for (int32_t base = 0; base < RowsOfThread(b); base += rows.kCount) {
+      AddRing(b, column, values, scores, sums);
+      AddRows(b, 0, rows, sums);
+#pragma unroll 1
+      for (int32_t base = kInFlight; base < RowsOfThread(b); base += kInFlight) {
         LoadRows(b, column, base, rows);
-        if (base == 0) {  // While the loads are on their way.
-          if (tile == b.rank) folds = BeginPass<kHeads>(b, pass, folds, scores);
-          if (tile != b.rank) __syncthreads();  // The tile before it is stored.
-          LoadTileValues(b, tile);
-          const Unpacked<kType> values = LoadRing<kType>(b, column, b.group);
-          if (tile == b.rank) WaitCluster(p.blocks);
-          AddRing(b, column, values, scores, sums);
-        }
         AddRows(b, base, rows, sums);
-        if (kType == StateType::kInt8 || !folds || !pass.is_last) continue;
-        if (base == 0) StageFold(b, tile);
-        StoreFolded(b, column, base, rows);
       }
+      if (tile + p.blocks < p.tiles) LoadRows(b, ColumnOf<kType>(b, tile + p.blocks), 0, rows);
       StoreOutput(b, pass, tile, scores, sums, partial);
     }
-    if (!pass.is_last) ArriveCluster(p.blocks);
+    if (!pass.is_last) ArriveClusterUnwritten(p.blocks);
   }
-  if (kType == StateType::kInt8 && folds) FoldScaled(b, rows);
+  WaitCluster(p.blocks);  // The other blocks have read the ring's sums and the scales.
+  if (folds) FoldState<kType>(b);
   if (b.has_ring()) MoveRing(b, folds);
 }
 
@@ -415,11 +422,10 @@ void Launch(const GatedStepArgs& args, cudaStream_t stream) {
   const int32_t tiles_of_block = (tiles + most - 1) / most;
   const int32_t blocks = (tiles + tiles_of_block - 1) / tiles_of_block;
   const bool grouped = s.heads != s.kv_heads;
-  const ReplayParams params = {args, blocks, tiles, kTile<kType>,
-                               LayOut(s, grouped ? kGroupHeads : 1, kTile<kType>, blocks)};
-  const int64_t count = int64_t{args.rows} * s.kv_heads * blocks;
-  SLUICE_CHECK(count <= INT32_MAX);
-  const LaunchShape shape = {static_cast<unsigned>(count), kReplayThreads,
+  const ReplayParams params = {
+      args,  s.Parts(),    blocks,
+      tiles, kTile<kType>, LayOut(s, grouped ? kGroupHeads : 1, kTile<kType>, blocks)};
+  const LaunchShape shape = {dim3(blocks, s.kv_heads, args.rows), kReplayThreads,
                              params.at.end * sizeof(float), static_cast<uint32_t>(blocks)};
   constexpr size_t kDeclared = 10 << 10;  // by the kernels, at most
   SLUICE_CHECK(shape.shared_bytes + kDeclared <= LargestSharedBytes());

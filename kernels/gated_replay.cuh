@@ -39,9 +39,10 @@ struct ReplayLayout {
 
 struct ReplayParams {
   GatedStepArgs args;
-  int32_t blocks;  // of a cluster, which owns a state head of a row
-  int32_t tiles;   // of V; block b has tiles b, b + blocks and so on
-  int32_t tile;    // columns
+  StateParts parts;  // of the shape
+  int32_t blocks;    // of a cluster, which owns a state head of a row
+  int32_t tiles;     // of V; block b has tiles b, b + blocks and so on
+  int32_t tile;      // columns
   ReplayLayout at;
 };
 
@@ -55,30 +56,31 @@ struct ReplayBlock {
   int32_t held;   // tokens in the ring
   int32_t lane;   // of the thread, in [0, kReplayLanes)
   int32_t group;  // of rows, in [0, kReplayGroups)
-  HeadState state;
+  float* slot;    // the layer's part of it
 
   __device__ const GatedShape& shape() const { return p.args.shape; }
   __device__ const GatedOperands& operands() const { return p.args.operands; }
   __device__ bool exclusive() const { return shape().read == ReadKind::kExclusive; }
+  __device__ HeadState state() const { return ViewHead(shape(), p.parts, slot, kv_head); }
   __device__ bool has_ring() const { return shape().state.ring > 0; }
 };
 
+// Grid: (blocks of a cluster, state heads, rows).
 __device__ inline ReplayBlock MakeReplayBlock(const ReplayParams& p, float* memory) {
   const GatedShape& s = p.args.shape;
   const GatedOperands& op = p.args.operands;
-  const auto head = static_cast<int32_t>(blockIdx.x) / p.blocks;
-  const int32_t row = head / s.kv_heads;
-  const int32_t kv_head = head % s.kv_heads;
-  const HeadState state = ViewHead(s, op.states + p.args.slots[row] * op.slot_stride, kv_head);
+  const auto row = static_cast<int32_t>(blockIdx.z);
+  const auto kv_head = static_cast<int32_t>(blockIdx.y);
+  float* const slot = op.states + p.args.slots[row] * op.slot_stride;
   return {p,
           memory,
           row,
           kv_head,
-          static_cast<int32_t>(blockIdx.x) % p.blocks,
-          s.state.ring > 0 ? HeldIn(state.count) : 0,
+          static_cast<int32_t>(blockIdx.x),
+          s.state.ring > 0 ? HeldIn(ViewHead(s, p.parts, slot, kv_head).count) : 0,
           static_cast<int32_t>(threadIdx.x) % kReplayLanes,
           static_cast<int32_t>(threadIdx.x) / kReplayLanes,
-          state};
+          slot};
 }
 
 __device__ inline float LoadNumber(const void* from, int64_t at, DType dtype) {
@@ -101,59 +103,119 @@ struct ValueSums {
 __device__ inline ValueSums ValueSumsAt(const ReplayBlock& b, int32_t column) {
   const GatedShape& s = b.shape();
   if (!s.value_gate) return {0.0F, 0.0F};
-  const float before = b.has_ring() ? b.state.value_log_decay[column] : 0.0F;
+  const float before = b.has_ring() ? b.state().value_log_decay[column] : 0.0F;
   const int64_t head = int64_t{b.row} * s.kv_heads + b.kv_head;
   return {before, before + b.operands().value_log_decay[head * s.value_dim + column]};
 }
 
-// The scaled queries of `count` heads from `head` on; those that are missing are zero.
+// Query heads of one pass over the state.
+struct HeadPass {
+  int32_t head;   // the first
+  int32_t count;  // 1..heads that share a pass
+  int32_t index;  // of the pass
+  bool is_last;
+};
+
+// The queries of a pass in a channel, scaled; 0 of those that are missing.
 template <int kHeads>
-__device__ void LoadQueries(const ReplayBlock& b, int32_t head, int32_t count) {
+struct ChannelQueries {
+  float v[kHeads];
+};
+
+template <int kHeads>
+__device__ ChannelQueries<kHeads> QueriesAt(const ReplayBlock& b, const HeadPass& pass, int32_t c) {
   const GatedShape& s = b.shape();
   const GatedOperands& op = b.operands();
   // Heads that share keys come one at a time.
-  const int64_t first = b.row * op.q_stride + int64_t{head / s.shared_keys} * s.key_dim;
-  float* const query = b.memory + b.p.at.query;
-  for (int32_t c = threadIdx.x; c < s.key_dim; c += kReplayThreads) {
+  const int64_t first = b.row * op.q_stride + int64_t{pass.head / s.shared_keys} * s.key_dim + c;
+  ChannelQueries<kHeads> queries;
 #pragma unroll
-    for (int h = 0; h < kHeads; ++h) {
-      const int64_t at = first + int64_t{h} * s.key_dim + c;
-      query[h * s.key_dim + c] = h < count ? LoadNumber(op.q, at, s.dtype) * s.scale : 0.0F;
-    }
+  for (int h = 0; h < kHeads; ++h) {
+    const bool is_there = kHeads == 1 || h < pass.count;
+    queries.v[h] =
+        is_there ? LoadNumber(op.q, first + int64_t{h} * s.key_dim, s.dtype) * s.scale : 0.0F;
+  }
+  return queries;
+}
+
+template <int kHeads>
+__device__ void StoreQueries(const ReplayBlock& b, const ChannelQueries<kHeads>& queries,
+                             int32_t c) {
+#pragma unroll
+  for (int h = 0; h < kHeads; ++h) {
+    b.memory[b.p.at.query + h * b.shape().key_dim + c] = queries.v[h];
   }
 }
 
-// Fills in what the channels are multiplied by. Returns whether the ring ends with this token: all
-// blocks of the cluster find the same. The threads of the block are in step behind it.
-__device__ inline bool LoadFactors(const ReplayBlock& b) {
+// What a channel of K has: loaded at once, before anything waits for any of it.
+struct ChannelOperands {
+  float key;
+  float log_decay;
+  float before;  // G_{t-1}
+  float scale;   // of the row
+};
+
+__device__ inline ChannelOperands OperandsAt(const ReplayBlock& b, int32_t c) {
   const GatedShape& s = b.shape();
   const GatedOperands& op = b.operands();
-  const ReplayLayout& at = b.p.at;
-  const int64_t head = int64_t{b.row} * s.kv_heads + b.kv_head;
-  const int64_t first_key = b.row * op.k_stride + int64_t{b.kv_head / s.shared_keys} * s.key_dim;
+  const int64_t key = b.row * op.k_stride + int64_t{b.kv_head / s.shared_keys} * s.key_dim + c;
   const GateView gate = ViewGate(s, op, b.row, b.kv_head);
+  return {LoadNumber(op.k, key, s.dtype),
+          gate.first == nullptr ? 0.0F : gate.first[c * gate.channel_stride],
+          b.has_ring() ? b.state().log_decay[c] : 0.0F,
+          s.state.type == StateType::kInt8 ? b.state().scales[c] : 1.0F};
+}
+
+// Fills in what the channel is multiplied by; returns whether its decay cannot be grown back.
+__device__ inline bool StoreFactors(const ReplayBlock& b, const ChannelOperands& channel,
+                                    float input_scale, int32_t c) {
+  const ReplayLayout& at = b.p.at;
+  const float now = channel.before + channel.log_decay;
+  const float decay = expf(now);
+  const float read = b.exclusive() ? expf(channel.before) : decay;
+  b.memory[at.sums + c] = now;
+  b.memory[at.read + c] = read;
+  b.memory[at.decay + c] = decay;
+  b.memory[at.key + c] = channel.key * input_scale;
+  if (b.shape().state.type == StateType::kInt8) {
+    b.memory[at.row_read + c] = read * channel.scale;
+    b.memory[at.row_decay + c] = decay * channel.scale;
+  }
+  return now < -kMaxRingLogDecay;
+}
+
+// The factors of the head and the queries of its first pass. Returns whether the ring ends with
+// this token: all blocks of the cluster find the same. The threads of the block are in step behind
+// it.
+template <int kHeads>
+__device__ bool LoadFactors(const ReplayBlock& b, const HeadPass& pass) {
+  constexpr int kBatch = 2;  // channels of a thread at once
+  const GatedShape& s = b.shape();
+  const GatedOperands& op = b.operands();
+  const int64_t head = int64_t{b.row} * s.kv_heads + b.kv_head;
   const float input_scale = op.input_scale == nullptr ? 1.0F : op.input_scale[head];
-  const bool is_int8 = s.state.type == StateType::kInt8;
   bool passes = b.held >= s.state.Held();
-  for (int32_t c = threadIdx.x; c < s.key_dim; c += kReplayThreads) {
-    const float key = LoadNumber(op.k, first_key + c, s.dtype);
-    const float log_decay = gate.first == nullptr ? 0.0F : gate.first[c * gate.channel_stride];
-    const float before = b.has_ring() ? b.state.log_decay[c] : 0.0F;
-    const float scale = is_int8 ? b.state.scales[c] : 1.0F;
-    const float now = before + log_decay;
-    const float decay = expf(now);
-    const float read = b.exclusive() ? expf(before) : decay;
-    passes |= now < -kMaxRingLogDecay;
-    b.memory[at.sums + c] = now;
-    b.memory[at.read + c] = read;
-    b.memory[at.decay + c] = decay;
-    b.memory[at.key + c] = key * input_scale;
-    if (is_int8) {
-      b.memory[at.row_read + c] = read * scale;
-      b.memory[at.row_decay + c] = decay * scale;
+#pragma unroll 1
+  for (int32_t first = threadIdx.x; first < s.key_dim; first += kBatch * kReplayThreads) {
+    ChannelOperands channels[kBatch];
+    ChannelQueries<kHeads> queries[kBatch];
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      // A channel behind the last is the last, once more.
+      const int32_t c = min(first + i * kReplayThreads, s.key_dim - 1);
+      channels[i] = OperandsAt(b, c);
+      queries[i] = QueriesAt<kHeads>(b, pass, c);
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int32_t c = first + i * kReplayThreads;
+      if (c >= s.key_dim) continue;
+      passes |= StoreFactors(b, channels[i], input_scale, c);
+      StoreQueries<kHeads>(b, queries[i], c);
     }
   }
   if (s.value_gate) {
+#pragma unroll 1
     for (int32_t v = threadIdx.x; v < s.value_dim; v += kReplayThreads) {
       passes |= ValueSumsAt(b, v).now < -kMaxRingLogDecay;
     }
@@ -161,12 +223,23 @@ __device__ inline bool LoadFactors(const ReplayBlock& b) {
   return __syncthreads_or(passes) != 0;
 }
 
+// The queries of a later pass.
+template <int kHeads>
+__device__ void LoadQueries(const ReplayBlock& b, const HeadPass& pass) {
+  __syncthreads();  // The pass before it is done.
+#pragma unroll 1
+  for (int32_t c = threadIdx.x; c < b.shape().key_dim; c += kReplayThreads) {
+    StoreQueries<kHeads>(b, QueriesAt<kHeads>(b, pass, c), c);
+  }
+  __syncthreads();
+}
+
 // A lane's part of the score of query `h` of the pass with token j of the ring.
 __device__ inline float RingScore(const ReplayBlock& b, int32_t h, int32_t j) {
   const int32_t key_dim = b.shape().key_dim;
   const float* const query = b.memory + b.p.at.query + h * key_dim;
   const float* const read = b.memory + b.p.at.read;
-  const float* const keys = b.state.keys + int64_t{j} * key_dim;
+  const float* const keys = b.state().keys + int64_t{j} * key_dim;
   float sum = 0.0F;
 #pragma unroll 2
   for (int32_t c = threadIdx.x % kWarp * 4; c < key_dim; c += 4 * kWarp) {
@@ -187,6 +260,7 @@ __device__ inline float OwnScore(const ReplayBlock& b, int32_t h) {
   const float* const bonus = b.operands().bonus;
   if (b.exclusive() && bonus == nullptr) return 0.0F;
   float sum = 0.0F;
+#pragma unroll 2
   for (int32_t c = threadIdx.x % kWarp; c < key_dim; c += kWarp) {
     const float weight = b.exclusive() ? bonus[int64_t{b.kv_head} * key_dim + c] : 1.0F;
     const float key = b.memory[b.p.at.key + c] * weight;
@@ -195,21 +269,63 @@ __device__ inline float OwnScore(const ReplayBlock& b, int32_t h) {
   return sum;
 }
 
-// scores[h][j] of `count` queries with the tokens of the ring and, behind them, the token itself: a
-// score is the work of one warp of the cluster, which tells it to all blocks.
+// scores[h][j] of the queries of a pass with the tokens of the ring and, behind them, with the
+// token itself.
 template <int kHeads>
-__device__ void ShareScores(const ReplayBlock& b, int32_t count,
-                            float (&scores)[kHeads][kMaxStateRing]) {
+struct ReplayScores {
+  float v[kHeads][kMaxStateRing];
+  Barrier barrier;  // of a cluster of several blocks: a phase is a pass
+};
+
+// All threads of the cluster call it before anything else, and wait for the cluster before they
+// share scores.
+template <int kHeads>
+__device__ void StartScores([[maybe_unused]] ReplayScores<kHeads>& scores, int32_t blocks) {
+#if __CUDA_ARCH__ >= 900
+  if (blocks > 1 && threadIdx.x == 0) {
+    scores.barrier.Init(1);
+    FenceBarrierInit();
+  }
+#endif
+  ArriveClusterUnwritten(blocks);
+}
+
+// A score is the work of one warp of the cluster, which tells it to all blocks.
+template <int kHeads>
+__device__ void ShareScores(const ReplayBlock& b, const HeadPass& pass,
+                            ReplayScores<kHeads>& scores) {
   const int32_t lane = threadIdx.x % kWarp;
-  const int32_t all = (b.held + 1) * count;
+  const int32_t all = (b.held + 1) * pass.count;
   const int32_t step = b.p.blocks * kReplayWarps;
+#if __CUDA_ARCH__ >= 900
+  if (b.p.blocks > 1 && threadIdx.x == 0) scores.barrier.ArriveExpecting(all * sizeof(float));
+#endif
+#pragma unroll 1
   for (int32_t i = b.rank * kReplayWarps + threadIdx.x / kWarp; i < all; i += step) {
-    const int32_t j = i / count;
-    const int32_t h = i - j * count;
+    const int32_t j = i / pass.count;
+    const int32_t h = i - j * pass.count;
     const float part = j < b.held ? RingScore(b, h, j) : OwnScore(b, h);
     const float score = WarpReduce(part, Plus());
-    if (lane < b.p.blocks) *InBlock(&scores[h][j], lane) = score;
+#if __CUDA_ARCH__ >= 900
+    if (b.p.blocks > 1) {
+      if (lane < b.p.blocks) SendToBlock(&scores.v[h][j], score, scores.barrier, lane);
+      continue;
+    }
+#endif
+    if (lane == 0) scores.v[h][j] = score;
   }
+}
+
+template <int kHeads>
+__device__ void AwaitScores(const ReplayBlock& b, [[maybe_unused]] const HeadPass& pass,
+                            [[maybe_unused]] ReplayScores<kHeads>& scores) {
+#if __CUDA_ARCH__ >= 900
+  if (b.p.blocks > 1) {
+    scores.barrier.Wait(pass.index % 2);
+    return;
+  }
+#endif
+  __syncthreads();
 }
 
 // The token's values in the columns of a tile, and what is read there is multiplied by.
@@ -234,7 +350,7 @@ __device__ inline void StageFoldKeys(const ReplayBlock& b) {
   if (first >= at_once) return;
 #pragma unroll 4
   for (int32_t j = first; j < b.held; j += at_once) {
-    const float4 k = LoadQuad(b.state.keys + int64_t{j} * key_dim + c);
+    const float4 k = LoadQuad(b.state().keys + int64_t{j} * key_dim + c);
     const float4 d = LoadQuad(decay + c);
     *reinterpret_cast<float4*>(staged + j * key_dim + c) =
         make_float4(k.x * d.x, k.y * d.y, k.z * d.z, k.w * d.w);
@@ -268,7 +384,7 @@ __device__ inline void StageFoldValues(const ReplayBlock& b, int32_t tile) {
   const int32_t first = threadIdx.x / quads;
 #pragma unroll 4
   for (int32_t j = first; j < b.held; j += at_once) {
-    const float4 v = LoadQuad(b.state.values + int64_t{j} * s.value_dim + column);
+    const float4 v = LoadQuad(b.state().values + int64_t{j} * s.value_dim + column);
     *reinterpret_cast<float4*>(staged + j * b.p.tile) =
         make_float4(v.x * decay.x, v.y * decay.y, v.z * decay.z, v.w * decay.w);
   }
@@ -292,11 +408,11 @@ __device__ inline void MoveRing(const ReplayBlock& b, bool folds) {
   const GatedShape& s = b.shape();
   const int64_t held = b.held;
   if (b.rank == 0) {
-    if (threadIdx.x == 0) *reinterpret_cast<int32_t*>(b.state.count) = folds ? 0 : b.held + 1;
+    if (threadIdx.x == 0) *reinterpret_cast<int32_t*>(b.state().count) = folds ? 0 : b.held + 1;
     for (int32_t c = threadIdx.x; c < s.key_dim; c += kReplayThreads) {
       const float sum = b.memory[b.p.at.sums + c];
-      b.state.log_decay[c] = folds ? 0.0F : sum;
-      if (!folds) b.state.keys[held * s.key_dim + c] = b.memory[b.p.at.key + c] * expf(-sum);
+      b.state().log_decay[c] = folds ? 0.0F : sum;
+      if (!folds) b.state().keys[held * s.key_dim + c] = b.memory[b.p.at.key + c] * expf(-sum);
     }
   }
   if (threadIdx.x >= b.p.tile) return;
@@ -304,8 +420,8 @@ __device__ inline void MoveRing(const ReplayBlock& b, bool folds) {
     const int32_t column = tile * b.p.tile + static_cast<int32_t>(threadIdx.x);
     if (column >= s.value_dim) return;
     const float sum = ValueSumsAt(b, column).now;
-    if (s.value_gate) b.state.value_log_decay[column] = folds ? 0.0F : sum;
-    if (!folds) b.state.values[held * s.value_dim + column] = ValueAt(b, column) * expf(-sum);
+    if (s.value_gate) b.state().value_log_decay[column] = folds ? 0.0F : sum;
+    if (!folds) b.state().values[held * s.value_dim + column] = ValueAt(b, column) * expf(-sum);
   }
 }
 

@@ -18,9 +18,9 @@ struct HeadState {
   float* values;           // [L - 1, V]
 };
 
-// Of the layer whose part of a slot begins at `state`.
-constexpr HeadState ViewHead(const GatedShape& shape, float* state, int64_t head) {
-  const StateParts parts = shape.Parts();
+// Of the layer whose part of a slot begins at `state`; `parts` are those of the shape.
+constexpr HeadState ViewHead(const GatedShape& shape, const StateParts& parts, float* state,
+                             int64_t head) {
   const int64_t key_dim = shape.key_dim;
   const int64_t value_dim = shape.value_dim;
   const int64_t held = shape.state.Held();
@@ -31,6 +31,9 @@ constexpr HeadState ViewHead(const GatedShape& shape, float* state, int64_t head
           state + parts.value_log_decay + head * value_dim,
           state + parts.keys + head * held * key_dim,
           state + parts.values + head * held * value_dim};
+}
+constexpr HeadState ViewHead(const GatedShape& shape, float* state, int64_t head) {
+  return ViewHead(shape, shape.Parts(), state, head);
 }
 
 }  // namespace sluice
