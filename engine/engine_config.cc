@@ -21,6 +21,13 @@ absl::Status CheckRangeOrZero(absl::string_view flag, int64_t value, int64_t low
 
 }  // namespace
 
+StateFormat StateFormatOf(const EngineConfig& config) {
+  StateFormat format = {.ring = config.state_ring};
+  if (config.state_type == "float16") format.type = StateType::kFloat16;
+  if (config.state_type == "int8") format.type = StateType::kInt8;
+  return format;
+}
+
 absl::Status ValidateEngineConfig(const EngineConfig& config) {
   if (config.model_dir.empty()) {
     return absl::InvalidArgumentError(
@@ -41,6 +48,17 @@ absl::Status ValidateEngineConfig(const EngineConfig& config) {
     return absl::InvalidArgumentError(absl::StrCat("deterministic is \"", config.deterministic,
                                                    "\"; it must be auto, true or false"));
   }
+  if (config.state_type != "float32" && config.state_type != "float16" &&
+      config.state_type != "int8") {
+    return absl::InvalidArgumentError(absl::StrCat("state_type is \"", config.state_type,
+                                                   "\"; it must be float32, float16 or int8"));
+  }
+  if (config.state_type != "float32" && config.deterministic == "true") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("deterministic needs states of float32; state_type is ", config.state_type,
+                     ", of which a prompt is rounded where it is split"));
+  }
+  SLUICE_RETURN_IF_ERROR(CheckRange("state_ring", config.state_ring, 0, kMaxStateRing));
   SLUICE_RETURN_IF_ERROR(CheckRangeOrZero("threads", config.threads, 1, 1024));
   SLUICE_RETURN_IF_ERROR(CheckRangeOrZero("slots", config.state_slots, 1, kMaxStateSlots));
   SLUICE_RETURN_IF_ERROR(CheckRange("max_waiting", config.max_waiting, 0, 1'000'000));

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "kernels/state_format.h"
 
 namespace sluice {
 
@@ -18,7 +19,12 @@ struct EngineConfig {
   std::string model_name;           // empty: the directory's name
   std::string device = "auto";      // auto (a GPU if there is one), cpu, cuda or cuda:N
   std::string dtype = "auto";       // of weights: auto (bfloat16), bfloat16 or float32
-  int32_t threads = 0;              // CPU threads, 1..1024; 0: as many as there are
+  // What the matrices of states are stored as: float32, float16 or int8. A selective scan's stay
+  // float32. With anything else than float32 a prompt is rounded where it is split.
+  std::string state_type = "float32";
+  // Tokens that a state is behind by before it is written, 1..32; 0: none.
+  int32_t state_ring = 0;
+  int32_t threads = 0;  // CPU threads, 1..1024; 0: as many as there are
   // Whether no bit of a request depends on what else is in the batch: auto (on the CPU, where it
   // costs little), true or false.
   std::string deterministic = "auto";
@@ -36,6 +42,9 @@ struct EngineConfig {
   double memory_fraction = 0.9;  // of the device's free memory that may be taken, (0, 1]
   absl::Duration stall_limit = absl::Seconds(60);  // how long a client may leave its stream unread
 };
+
+// Of a valid config.
+StateFormat StateFormatOf(const EngineConfig& config);
 
 // Every range above; the message names the flag and the range.
 absl::Status ValidateEngineConfig(const EngineConfig& config);

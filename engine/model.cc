@@ -10,9 +10,10 @@
 
 namespace sluice {
 
-Model::Model(const ModelConfig& config, Device* device, DType matrix_dtype)
+Model::Model(const ModelConfig& config, Device* device, DType matrix_dtype,
+             const StateFormat& state)
     : config_(config),
-      compute_(device, matrix_dtype),
+      compute_(device, matrix_dtype, state),
       architecture_(MakeArchitecture(config, compute_)) {}
 
 absl::Status Model::Load(const Checkpoint& checkpoint,

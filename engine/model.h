@@ -25,8 +25,9 @@ namespace sluice {
 class Model {
  public:
   // An unloaded model: it knows its sizes. `device` outlives it. Weights will be `matrix_dtype`
-  // (float32 or bfloat16).
-  Model(const ModelConfig& config, Device* device, DType matrix_dtype);
+  // (float32 or bfloat16), and the matrices of states, but for a selective scan's, of `state`.
+  Model(const ModelConfig& config, Device* device, DType matrix_dtype,
+        const StateFormat& state = {});
 
   // Reads all weights. NotFound / InvalidArgument name the tensor, and refuse tensors that this
   // architecture has no place for; ResourceExhausted if the device's memory is used up. `progress`

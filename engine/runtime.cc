@@ -82,13 +82,14 @@ absl::StatusOr<Runtime> LoadRuntime(const EngineConfig& config,
 
   const int64_t free_at_start = runtime.device->FreeBytes();
   const DType dtype = config.dtype == "float32" ? DType::kFloat32 : DType::kBFloat16;
+  const StateFormat state = StateFormatOf(config);
   {
     // Before gigabytes are read in vain, and into memory that is not there.
-    Model measured(model_config, runtime.device.get(), dtype);
+    Model measured(model_config, runtime.device.get(), dtype, state);
     measured.Measure();
     SLUICE_RETURN_IF_ERROR(PlanMemory(config, measured, *runtime.device, free_at_start).status());
   }
-  runtime.model = std::make_unique<Model>(model_config, runtime.device.get(), dtype);
+  runtime.model = std::make_unique<Model>(model_config, runtime.device.get(), dtype, state);
   SLUICE_RETURN_IF_ERROR(runtime.model->Load(*checkpoint, progress));
   SLUICE_RETURN_IF_ERROR(checkpoint->CheckUnchanged());
   SLUICE_ASSIGN_OR_RETURN(const MemoryPlan plan,

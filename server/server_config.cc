@@ -20,6 +20,11 @@ ABSL_FLAG(std::string, admin_listen, "",
           "--tls-client-ca; empty: nowhere.");
 ABSL_FLAG(std::string, device, "auto", "auto (a GPU if there is one), cpu, cuda or cuda:N.");
 ABSL_FLAG(std::string, dtype, "auto", "Of weights: auto (bfloat16), bfloat16 or float32.");
+ABSL_FLAG(std::string, state_type, "float32",
+          "What states are stored as: float32, float16 or int8, with a scale a row; those of Mamba "
+          "stay float32.");
+ABSL_FLAG(int32_t, state_ring, 0,
+          "Tokens that a decoding state is behind by before it is written, 1 to 32; 0: none.");
 ABSL_FLAG(int32_t, threads, 0, "CPU threads, 1 to 1024; 0: as many as there are.");
 ABSL_FLAG(std::string, deterministic, "auto",
           "Whether a request with a seed gets the same tokens whatever else is in the batch, to "
@@ -103,6 +108,8 @@ constexpr std::string_view kFlagNames[] = {
     "dtype",
     "threads",
     "deterministic",
+    "state_type",
+    "state_ring",
     "slots",
     "max_waiting",
     "max_waiting_tokens",
@@ -159,6 +166,8 @@ EngineConfig EngineConfigFromFlags() {
   engine.dtype = absl::GetFlag(FLAGS_dtype);
   engine.threads = absl::GetFlag(FLAGS_threads);
   engine.deterministic = absl::GetFlag(FLAGS_deterministic);
+  engine.state_type = absl::GetFlag(FLAGS_state_type);
+  engine.state_ring = absl::GetFlag(FLAGS_state_ring);
   engine.state_slots = absl::GetFlag(FLAGS_slots);
   engine.max_waiting = absl::GetFlag(FLAGS_max_waiting);
   engine.max_waiting_tokens = absl::GetFlag(FLAGS_max_waiting_tokens);

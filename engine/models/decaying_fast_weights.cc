@@ -79,7 +79,8 @@ FastWeightsMixer::FastWeightsMixer(const DecayingFastWeightsConfig& config, cons
             .value_dim = heads.head_v_dim,
             .scale = 1.0F / std::sqrt(static_cast<float>(heads.head_k_dim)),
             .gate = GateKind::kVector,
-            .value_gate = true};
+            .value_gate = true,
+            .state = compute.state};
   matrix_offset_ = state->Add("matrix", shape_.StateFloats());
 }
 

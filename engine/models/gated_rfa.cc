@@ -71,7 +71,8 @@ GatedRfaMixer::GatedRfaMixer(const GatedRfaConfig& config, const Compute& comput
                    .key_dim = 2 * config.num_features,
                    .value_dim = config.heads.head_v_dim,
                    .scale = 1,
-                   .gate = GateKind::kScalar},
+                   .gate = GateKind::kScalar,
+                   .state = compute.state},
                   NormalizeKind::kSum, config.normalizer_eps) {
   matrix_offset_ = state->Add("matrix", recurrence_.StateFloats());
 }

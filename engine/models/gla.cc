@@ -80,7 +80,8 @@ GlaMixer::GlaMixer(const GlaConfig& config, const Compute& compute, StateLayout*
             .kv_heads = config.heads.num_kv_heads,
             .key_dim = config.heads.head_k_dim,
             .value_dim = config.heads.head_v_dim,
-            .scale = 1.0F / std::sqrt(static_cast<float>(config.heads.head_k_dim))};
+            .scale = 1.0F / std::sqrt(static_cast<float>(config.heads.head_k_dim)),
+            .state = compute.state};
   matrix_offset_ = state->Add("matrix", shape_.StateFloats());
   if (config.conv.use) {
     window_offset_ = state->Add("conv", ConvLayer::WindowFloats(ConvChannels(), config.conv.size));

@@ -104,7 +104,8 @@ Hgrn2Mixer::Hgrn2Mixer(const Hgrn2Config& config, const Compute& compute, StateL
             .key_dim = config.head_k_dim,
             .value_dim = config.head_v_dim,
             .scale = 1.0F / std::sqrt(static_cast<float>(config.head_k_dim)),
-            .gate = GateKind::kVector};
+            .gate = GateKind::kVector,
+            .state = compute.state};
   matrix_offset_ = state->Add("matrix", shape_.StateFloats());
   if (config.conv.use) {
     window_offset_ = state->Add("conv", ConvLayer::WindowFloats(columns_.total, config.conv.size));

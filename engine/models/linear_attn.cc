@@ -76,7 +76,8 @@ LinearAttnMixer::LinearAttnMixer(const LinearAttnConfig& config, const Compute& 
             .key_dim = features,
             .value_dim = config.heads.head_v_dim,
             .scale = 1.0F / std::sqrt(static_cast<float>(features)),
-            .gate = GateKind::kNone};
+            .gate = GateKind::kNone,
+            .state = compute.state};
   normalized_ = NormalizedRecurrence(shape_, NormalizeKind::kSum, kNormalizerEps);
   matrix_offset_ = state->Add(
       "matrix", config.norm_feature_map ? normalized_.StateFloats() : shape_.StateFloats());

@@ -88,7 +88,8 @@ Mamba2Mixer::Mamba2Mixer(const Mamba2Config& config, const Compute& compute, Sta
             .value_dim = config.head_dim,
             .scale = 1,
             .gate = GateKind::kScalar,
-            .shared_keys = config.num_heads / config.n_groups};
+            .shared_keys = config.num_heads / config.n_groups,
+            .state = compute.state};
   matrix_offset_ = state->Add("matrix", shape_.StateFloats());
   window_offset_ =
       state->Add("conv", ConvLayer::WindowFloats(columns_.channels, config.trunk.conv_kernel));

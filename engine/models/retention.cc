@@ -83,7 +83,8 @@ Retention::Retention(RetentionSpec spec, const Compute& compute, StateLayout* st
             .key_dim = heads.head_k_dim,
             .value_dim = heads.head_v_dim,
             .scale = 1.0F / std::sqrt(static_cast<float>(heads.head_k_dim)),
-            .gate = gated() ? GateKind::kScalar : GateKind::kConstant};
+            .gate = gated() ? GateKind::kScalar : GateKind::kConstant,
+            .state = compute.state};
   matrix_offset_ = state->Add("matrix", shape_.StateFloats());
 }
 

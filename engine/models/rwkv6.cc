@@ -89,7 +89,8 @@ Rwkv6TimeMix::Rwkv6TimeMix(const Rwkv6Config& config, const Compute& compute, St
              .key_dim = config.heads.head_k_dim,
              .value_dim = config.heads.head_v_dim,
              .scale = 1,
-             .read = ReadKind::kExclusive},
+             .read = ReadKind::kExclusive,
+             .state = compute.state},
       matrix_offset_(state->Add("matrix", shape_.StateFloats())),
       token_mix_(config.trunk.hidden_size, "time shift", state) {}
 

@@ -73,7 +73,8 @@ XlstmMixer::XlstmMixer(const XlstmConfig& config, const Compute& compute, StateL
                    .key_dim = config.head_k_dim,
                    .value_dim = config.head_v_dim,
                    .scale = 1.0F / std::sqrt(static_cast<float>(config.head_k_dim)),
-                   .gate = GateKind::kScalar},
+                   .gate = GateKind::kScalar,
+                   .state = compute.state},
                   NormalizeKind::kMlstm, config.eps),
       matrix_offset_(state->Add("matrix", recurrence_.StateFloats())),
       max_offset_(state->Add("max", config.num_heads)) {

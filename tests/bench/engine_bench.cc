@@ -2,6 +2,7 @@
 //
 //   engine_bench --model DIR [--device cpu|cuda] [--dtype bfloat16|float32] [--decode 1,16,64]
 //                [--prefill 4096,8x2048] [--threads N] [--deterministic auto|true|false]
+//                [--state_type float32|float16|int8] [--state_ring N]
 //                [--step_tokens N] [--repeats N]
 //
 // Prompts are random token ids, so that any checkpoint will do. Decode figures come from the steps
@@ -42,6 +43,8 @@ ABSL_FLAG(std::string, model, "", "Hugging Face model directory; needs no tokeni
 ABSL_FLAG(std::string, device, "auto", "auto, cpu, cuda or cuda:N");
 ABSL_FLAG(std::string, dtype, "auto", "auto, bfloat16 or float32");
 ABSL_FLAG(int32_t, threads, 0, "CPU threads; 0: all");
+ABSL_FLAG(std::string, state_type, "float32", "as sluice-server's");
+ABSL_FLAG(int32_t, state_ring, 0, "as sluice-server's");
 ABSL_FLAG(std::string, deterministic, "auto", "as sluice-server's");
 ABSL_FLAG(int32_t, step_tokens, 0, "tokens a step; 0: the engine's default");
 ABSL_FLAG(std::string, decode, "1,16", "sequences that decode at once, comma separated");
@@ -155,10 +158,11 @@ struct Floor {
   double weight_bytes;  // that a step reads, whatever its rows
   double token_flops;   // of the prefill of a token
   double state_bytes;
+  double state_passes;  // of decode over a state: read, and written in one step of some
   int32_t step_tokens;
 
   double DecodeSeconds(int32_t batch) const {
-    return (weight_bytes + 2 * batch * state_bytes) / ceilings.copy_bytes_per_second;
+    return (weight_bytes + state_passes * batch * state_bytes) / ceilings.copy_bytes_per_second;
   }
   double PrefillSeconds(int32_t prompts, int64_t tokens) const {
     const int64_t steps = (tokens + step_tokens - 1) / step_tokens;
@@ -190,6 +194,7 @@ Floor FloorOf(const EngineInfo& info, const ModelConfig& model, const Ceilings& 
           .token_flops =
               2 * (all - (model.tie_word_embeddings ? 1 : 2) * table) + RecurrenceFlops(info),
           .state_bytes = static_cast<double>(info.state_bytes),
+          .state_passes = 1 + 1.0 / std::max(absl::GetFlag(FLAGS_state_ring), 1),
           .step_tokens = info.max_step_tokens};
 }
 
@@ -259,6 +264,8 @@ int Main() {
   config.threads = absl::GetFlag(FLAGS_threads);
   config.deterministic = absl::GetFlag(FLAGS_deterministic);
   config.max_step_tokens = absl::GetFlag(FLAGS_step_tokens);
+  config.state_type = absl::GetFlag(FLAGS_state_type);
+  config.state_ring = absl::GetFlag(FLAGS_state_ring);
   StepLog log;
   const absl::Time start = absl::Now();
   auto engine = Engine::Create(config, &log, nullptr);

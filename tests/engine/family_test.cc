@@ -73,7 +73,10 @@ void ExpectSame(const std::vector<OutputToken>& ours, const std::vector<OutputTo
 class FamilyTest : public testing::TestWithParam<std::tuple<DeviceKind, TinyFamily>> {
  protected:
   std::unique_ptr<Engine> Open(int32_t step_tokens = 256, int32_t slots = 8) const {
-    EngineConfig config;
+    return Open({}, step_tokens, slots);
+  }
+  std::unique_ptr<Engine> Open(EngineConfig config, int32_t step_tokens = 256,
+                               int32_t slots = 8) const {
     config.model_dir = model_.path();
     config.needs_tokenizer = false;
     config.device = std::get<0>(GetParam()) == DeviceKind::kCuda ? "cuda" : "cpu";
@@ -122,6 +125,38 @@ TEST_P(FamilyTest, GivesTheSameInABatchAsAlone) {
   for (size_t i = 0; i < requests.size(); ++i) {
     together[i]->Wait();
     ExpectSame(together[i]->tokens(), alone[i]);
+  }
+}
+
+// The ring is part of the state: a prompt's end fills it, it is folded in time and again, and
+// another's prompt finds it empty.
+TEST_P(FamilyTest, DecodesTheSameBehindARing) {
+  const auto want = Finish(Open().get(), Generate(Tokens(70, 2), 40));
+  for (const int32_t ring : {1, 2, 5, 16}) {
+    EngineConfig config;
+    config.state_ring = ring;
+    auto engine = Open(config, 65, 1);
+    ExpectSame(Finish(engine.get(), Generate(Tokens(70, 2), 40)), want);
+    ExpectSame(Finish(engine.get(), Generate(Tokens(70, 2), 40)), want);
+  }
+}
+
+// What low precision costs is bounded; kernels/README.md says how much it is.
+TEST_P(FamilyTest, DecodesNearlyTheSameFromRoundedStates) {
+  const auto want = Finish(Open().get(), Generate(Tokens(70, 2), 24));
+  for (const char* type : {"float16", "int8"}) {
+    for (const int32_t ring : {0, 16}) {
+      EngineConfig config;
+      config.state_type = type;
+      config.state_ring = ring;
+      const auto got = Finish(Open(config).get(), Generate(Tokens(70, 2), 24));
+      const double limit = config.state_type == "float16" ? 5e-3 : 0.3;
+      ASSERT_EQ(got.size(), want.size());
+      for (size_t i = 0; i < got.size() && got[i].token == want[i].token; ++i) {
+        EXPECT_NEAR(*got[i].logprob, *want[i].logprob, limit) << type << " " << ring << " " << i;
+      }
+      EXPECT_EQ(got[0].token, want[0].token);
+    }
   }
 }
 

@@ -50,6 +50,8 @@ TEST_F(ServerConfigTest, FlagDefaultsAreTheEnginesOwn) {
   EXPECT_EQ(actual.dtype, expected.dtype);
   EXPECT_EQ(actual.threads, expected.threads);
   EXPECT_EQ(actual.deterministic, expected.deterministic);
+  EXPECT_EQ(actual.state_type, expected.state_type);
+  EXPECT_EQ(actual.state_ring, expected.state_ring);
   EXPECT_EQ(actual.state_slots, expected.state_slots);
   EXPECT_EQ(actual.max_waiting, expected.max_waiting);
   EXPECT_EQ(actual.max_waiting_tokens, expected.max_waiting_tokens);
@@ -113,7 +115,9 @@ TEST_F(ServerConfigTest, EveryFlagReachesTheConfig) {
                                         "--device=cpu",
                                         "--dtype=float32",
                                         "--threads=2",
-                                        "--deterministic=true",
+                                        "--deterministic=false",
+                                        "--state-type=int8",
+                                        "--state-ring=16",
                                         "--slots=3",
                                         "--max-waiting=4",
                                         "--max-prompt-tokens=5",
@@ -140,7 +144,9 @@ TEST_F(ServerConfigTest, EveryFlagReachesTheConfig) {
   EXPECT_EQ(config.engine.device, "cpu");
   EXPECT_EQ(config.engine.dtype, "float32");
   EXPECT_EQ(config.engine.threads, 2);
-  EXPECT_EQ(config.engine.deterministic, "true");
+  EXPECT_EQ(config.engine.deterministic, "false");
+  EXPECT_EQ(config.engine.state_type, "int8");
+  EXPECT_EQ(config.engine.state_ring, 16);
   EXPECT_EQ(config.engine.state_slots, 3);
   EXPECT_EQ(config.engine.max_waiting, 4);
   EXPECT_EQ(config.engine.max_prompt_tokens, 5);
