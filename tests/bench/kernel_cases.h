@@ -53,6 +53,8 @@ struct Mixer {
 };
 
 void TimeGatedStep(KernelTimer& timer, const Mixer& m, int32_t rows);
+// Over states of another format; with a ring, the mean of a step over the ring's whole cycle.
+void TimeGatedReplay(KernelTimer& timer, const Mixer& m, const StateFormat& format, int32_t rows);
 void TimeGatedChunk(KernelTimer& timer, const Mixer& m, int32_t sequences, int32_t length);
 // Mamba-1.4B: `decode_rows` sequences of one token, or `sequences` of `length`.
 void TimeSelectiveScan(KernelTimer& timer, int32_t decode_rows, int32_t sequences, int32_t length);

@@ -18,6 +18,12 @@ GatedShape WithFormat(KernelTimer& timer, GatedShape shape) {
   return shape;
 }
 
+// Random, or of a format whose bytes are not all states, zero.
+Ring StatesOf(const Rotation& rotation, const GatedShape& s, int64_t slots) {
+  const int64_t floats = slots * s.StateFloats();
+  return s.state.IsPlain() ? rotation.Numbers(floats, DType::kFloat32) : rotation.Empty(floats * 4);
+}
+
 // q, k, v, gates and states of `rows` tokens and `slots` sequences.
 struct GatedRings {
   GatedRings(const Rotation& rotation, const GatedShape& s, bool scaled, int64_t rows,
@@ -33,7 +39,7 @@ struct GatedRings {
             rotation.Numbers(rows * s.kv_heads * s.value_dim, DType::kFloat32, -0.1F, 0)),
         input_scale(rotation.Numbers(rows * s.kv_heads, DType::kFloat32)),
         bonus(rotation.Numbers(int64_t{s.kv_heads} * s.key_dim, DType::kFloat32)),
-        states(rotation.Numbers(slots * s.StateSize(), DType::kFloat32)),
+        states(StatesOf(rotation, s, slots)),
         out(rotation.Empty(rows * s.heads * s.value_dim * DTypeBytes(s.dtype))) {}
 
   GatedOperands At(int64_t call) const {
@@ -49,7 +55,7 @@ struct GatedRings {
             .input_scale = has_input_scale ? input_scale.at<float>(call) : nullptr,
             .bonus = exclusive ? bonus.at<float>(call) : nullptr,
             .states = states.at<float>(call),
-            .slot_stride = shape.StateSize(),
+            .slot_stride = shape.StateFloats(),
             .out = out[call]};
   }
 
@@ -183,6 +189,32 @@ void TimeGatedStep(KernelTimer& timer, const Mixer& m, int32_t rows) {
                args.operands = rings.At(call);
                timer.device().GatedStep(args);
              });
+}
+
+void TimeGatedReplay(KernelTimer& timer, const Mixer& m, const StateFormat& format, int32_t rows) {
+  GatedStepArgs args = {.shape = WithFormat(timer, m.shape), .rows = rows};
+  args.shape.state = format;
+  const int64_t bytes =
+      rows * (StateStepBytes(args.shape) + GatedRowBytes(args.shape, m.input_scale));
+  const Rotation rotation(timer.device(), bytes / 2);
+  const GatedRings rings(rotation, args.shape, m.input_scale, rows, rows);
+  const Ring slots = rotation.Same(Counting(rows));
+  const auto step = [&](int64_t call) {
+    args.slots = slots.at<int32_t>(call);
+    args.operands = rings.At(call);
+    timer.device().GatedStep(args);
+  };
+  // The copies are spread over a ring's cycle, so that any run of calls has its share of folds.
+  const int64_t copies = rings.states.copies();
+  for (int64_t copy = 0; copy < copies; ++copy) {
+    for (int64_t i = 0; i < copy * format.ring / copies; ++i) step(copy);
+  }
+  constexpr const char* kTypes[] = {"float32", "float16", "int8"};
+  timer.Time({"gated_step",
+              Format("B=%lld ", rows) + m.name + " " + kTypes[static_cast<int>(format.type)] +
+                  Format(" ring %lld", format.ring),
+              bytes},
+             step);
 }
 
 void TimeGatedChunk(KernelTimer& timer, const Mixer& m, int32_t sequences, int32_t length) {

@@ -25,6 +25,7 @@ class Ring {
   }
   const DeviceBuffer& buffer() const { return buffer_; }
   int64_t stride() const { return stride_; }
+  int64_t copies() const { return copies_; }
 
  private:
   DeviceBuffer buffer_;
@@ -45,7 +46,7 @@ class Rotation {
   Ring Same(const std::vector<T>& values) const {
     return Bytes(values.data(), static_cast<int64_t>(values.size() * sizeof(T)));
   }
-  Ring Empty(int64_t bytes) const;
+  Ring Empty(int64_t bytes) const;  // zero
 
  private:
   Ring Bytes(const void* content, int64_t bytes) const;

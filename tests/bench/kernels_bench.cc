@@ -55,6 +55,19 @@ void TimeOtherMixers(KernelTimer& timer) {
   }
 }
 
+// What a step takes where states are rounded.
+void TimeFormats(KernelTimer& timer, const Mixer& mixer) {
+  const bool is_cpu = timer.device().kind() == DeviceKind::kCpu;
+  for (const StateType type : {StateType::kFloat16, StateType::kInt8}) {
+    for (const int32_t ring : {0, 16}) {
+      for (const int32_t rows : {64, 128, 256}) {
+        if (is_cpu && rows > 64) continue;
+        TimeGatedReplay(timer, mixer, {type, ring}, rows);
+      }
+    }
+  }
+}
+
 void TimeMixer(KernelTimer& timer, const ModelShape& m) {
   const Mixer mixer = {m.name, {DType::kFloat32, m.heads, m.heads, m.key_dim, m.value_dim, 1}};
   const bool is_cpu = timer.device().kind() == DeviceKind::kCpu;
@@ -62,6 +75,7 @@ void TimeMixer(KernelTimer& timer, const ModelShape& m) {
     if (!timer.Wants("gated_step") || (is_cpu && rows > 64)) continue;
     TimeGatedStep(timer, mixer, rows);
   }
+  if (timer.Wants("gated_step")) TimeFormats(timer, mixer);
   if (timer.Wants("gated_chunk")) {
     TimeGatedChunk(timer, mixer, 1, 64);
     TimeGatedChunk(timer, mixer, 1, 2048);
