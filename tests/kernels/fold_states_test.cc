@@ -38,6 +38,16 @@ std::vector<float> Slot(const GatedProblem& p, const std::vector<float>& states,
   return Part(states, slot * p.shape.StateFloats(), p.shape.StateFloats());
 }
 
+void ExpectFolded(const GatedProblem& p, const std::vector<float>& held,
+                  const std::vector<float>& folded) {
+  std::vector<double> want = UnpackState(p.shape, held);
+  ref::RoundMatrix(p.shape.state.type, p.shape.value_dim, &want);
+  const std::vector<double> got = UnpackState(p.shape, folded);
+  EXPECT_TRUE(
+      Near(std::vector<float>(got.begin(), got.end()), want, ToleranceOf(p.shape.state.type)));
+  for (int head = 0; head < 4; ++head) EXPECT_EQ(HeldTokens(p.shape, folded, head), 0);
+}
+
 TEST_P(FoldStatesTest, RoundsTheRingIntoTheMatrix) {
   for (const StateFormat& format : kFormats) {
     for (const GatedKind& kind : AllGatedKinds()) {
@@ -45,16 +55,7 @@ TEST_P(FoldStatesTest, RoundsTheRingIntoTheMatrix) {
       const GatedProblem p = MakeProblem(format, kind);
       const std::vector<float> held = RunReplay(device(), p, 0, 3, p.states).states;
       const std::vector<float> folded = RunFold(device(), p.shape, {3, 1}, held);
-      for (const int32_t slot : {1, 3}) {
-        std::vector<double> want = UnpackState(p.shape, Slot(p, held, slot));
-        ref::RoundMatrix(format.type, p.shape.value_dim, &want);
-        const std::vector<double> got = UnpackState(p.shape, Slot(p, folded, slot));
-        EXPECT_TRUE(
-            Near(std::vector<float>(got.begin(), got.end()), want, ToleranceOf(format.type)));
-        for (int head = 0; head < 4; ++head) {
-          EXPECT_EQ(HeldTokens(p.shape, Slot(p, folded, slot), head), 0);
-        }
-      }
+      for (const int32_t slot : {1, 3}) ExpectFolded(p, Slot(p, held, slot), Slot(p, folded, slot));
       for (const int32_t slot : {0, 2}) {
         EXPECT_TRUE(SameState(Slot(p, folded, slot), Slot(p, held, slot))) << slot;
       }
