@@ -29,8 +29,11 @@ struct EngineInfo {
   std::string device;        // for people
   std::string weight_dtype;  // "bfloat16" or "float32"
   int64_t parameters = 0;
-  int64_t weight_bytes = 0;
   int64_t state_bytes = 0;  // one slot
+  // Of the device's memory, all of it taken at start, beside what its library takes for itself.
+  int64_t weight_bytes = 0;
+  int64_t pool_bytes = 0;    // all slots
+  int64_t buffer_bytes = 0;  // of steps
   int32_t hidden_size = 0;
   int32_t num_layers = 0;
   int32_t vocab_size = 0;

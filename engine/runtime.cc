@@ -28,6 +28,8 @@ EngineInfo DescribeEngine(const EngineConfig& config, const Runtime& runtime,
   info.parameters = model.parameters();
   info.weight_bytes = model.weight_bytes();
   info.state_bytes = runtime.pool->slot_bytes();
+  info.pool_bytes = StatePool::MemoryBytes(model.SlotFloats(), runtime.pool->total());
+  info.buffer_bytes = StepRunner::MemoryBytes(model, max_step_tokens, runtime.pool->total());
   info.hidden_size = model.config().hidden_size;
   info.num_layers = model.config().num_layers;
   info.vocab_size = model.config().vocab_size;
@@ -99,12 +101,13 @@ absl::StatusOr<Runtime> LoadRuntime(const EngineConfig& config,
   SLUICE_ASSIGN_OR_RETURN(runtime.runner,
                           StepRunner::Create(runtime.device.get(), runtime.model.get(),
                                              runtime.pool.get(), plan.step_tokens));
-  if (progress) {
-    progress(absl::StrCat("state pool: ", plan.slots, " slots of ", runtime.pool->slot_bytes(),
-                          " bytes"));
-  }
   SLUICE_RETURN_IF_ERROR(runtime.runner->WarmUp());
   runtime.info = DescribeEngine(config, runtime, plan.step_tokens);
+  if (progress) {
+    progress(absl::StrCat("memory: weights ", runtime.info.weight_bytes, " bytes, ", plan.slots,
+                          " state slots ", runtime.info.pool_bytes, ", buffers of steps of ",
+                          plan.step_tokens, " tokens ", runtime.info.buffer_bytes));
+  }
   return runtime;
 }
 

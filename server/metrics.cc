@@ -103,8 +103,14 @@ std::vector<MetricFamily> EngineFamilies(const Engine& engine) {
   MetricFamily bytes =
       GaugeFamily("sluice_state_bytes", "Bytes of one state slot, the same at any length.");
   AddGauge(&bytes, static_cast<double>(engine.info().state_bytes));
-  return {std::move(running), std::move(waiting), std::move(tokens),
-          std::move(slots),   std::move(bytes),   BuildInfo(engine.info())};
+  MetricFamily memory = GaugeFamily("sluice_device_memory_bytes",
+                                    "The device's memory, taken at start: of weights, of all "
+                                    "state slots, and of the buffers of steps.");
+  AddGauge(&memory, static_cast<double>(engine.info().weight_bytes), {{"part", "weights"}});
+  AddGauge(&memory, static_cast<double>(engine.info().pool_bytes), {{"part", "states"}});
+  AddGauge(&memory, static_cast<double>(engine.info().buffer_bytes), {{"part", "buffers"}});
+  return {std::move(running), std::move(waiting), std::move(tokens),       std::move(slots),
+          std::move(bytes),   std::move(memory),  BuildInfo(engine.info())};
 }
 
 }  // namespace

@@ -57,6 +57,9 @@ void LogServing(const EngineInfo& info, absl::Duration since_start) {
           .Add("parameters", info.parameters)
           .Add("state_bytes", info.state_bytes)
           .Add("slots", info.state_slots)
+          .Add("weight_bytes", info.weight_bytes)
+          .Add("pool_bytes", info.pool_bytes)
+          .Add("buffer_bytes", info.buffer_bytes)
           .AddSeconds("start_seconds", absl::ToDoubleSeconds(since_start)));
 }
 

@@ -173,6 +173,18 @@ TEST_F(LoadTest, MakesStepsLargeEnoughForTheSlotsThatWereAskedFor) {
   EXPECT_EQ((*engine)->info().max_step_tokens, 664);
 }
 
+TEST_F(LoadTest, SaysWhatTakesMemory) {
+  EngineConfig config = TinyConfig(model_.path());
+  const EngineInfo plain = (*Engine::Create(config, nullptr, nullptr))->info();
+  EXPECT_EQ(plain.weight_bytes, plain.parameters * 4);
+  EXPECT_EQ(plain.pool_bytes, 9 * plain.state_bytes);  // 8 slots and the sink
+  EXPECT_GT(plain.buffer_bytes, 256 * plain.hidden_size * 4);
+  config.state_type = "float16";
+  const EngineInfo half = (*Engine::Create(config, nullptr, nullptr))->info();
+  EXPECT_EQ(half.state_bytes, plain.state_bytes / 2);  // a tiny model's is nothing but matrices
+  EXPECT_EQ(half.weight_bytes, plain.weight_bytes);
+}
+
 TEST_F(LoadTest, RefusesBadConfiguration) {
   EngineConfig config = TinyConfig(model_.path());
   config.device = "tpu";
@@ -180,6 +192,19 @@ TEST_F(LoadTest, RefusesBadConfiguration) {
   config = TinyConfig(model_.path());
   config.dtype = "int3";
   EXPECT_THAT(std::string(Load(config).message()), HasSubstr("dtype is \"int3\""));
+  config = TinyConfig(model_.path());
+  config.deterministic = "maybe";
+  EXPECT_THAT(std::string(Load(config).message()), HasSubstr("deterministic is \"maybe\""));
+  config = TinyConfig(model_.path());
+  config.state_type = "float8";
+  EXPECT_THAT(std::string(Load(config).message()), HasSubstr("state_type is \"float8\""));
+  config = TinyConfig(model_.path());
+  config.state_type = "int8";
+  config.deterministic = "true";
+  EXPECT_THAT(std::string(Load(config).message()), HasSubstr("needs states of float32"));
+  config = TinyConfig(model_.path());
+  config.state_ring = 33;
+  EXPECT_THAT(std::string(Load(config).message()), HasSubstr("state_ring is 33"));
   config = TinyConfig(model_.path());
   config.state_slots = 5000;
   EXPECT_THAT(std::string(Load(config).message()), HasSubstr("slots is 5000"));

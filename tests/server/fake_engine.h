@@ -33,6 +33,9 @@ class FakeEngine final : public Engine {
     info_.weight_dtype = "float32";
     info_.parameters = 1234;
     info_.state_bytes = 4096;
+    info_.weight_bytes = 100;
+    info_.pool_bytes = 20480;
+    info_.buffer_bytes = 30;
     info_.vocab_size = TinyModel::kVocab;
     info_.eos_token_ids = {TinyModel::kEos};
     info_.state_slots = 4;

@@ -167,6 +167,9 @@ TEST(Metrics, ReadsGaugesWhenScraped) {
   EXPECT_THAT(text, HasSubstr("sluice_state_slots{state=\"used\"} 3\n"));
   EXPECT_THAT(text, HasSubstr("sluice_state_slots{state=\"free\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("sluice_state_bytes 4096\n"));
+  EXPECT_THAT(text, HasSubstr("sluice_device_memory_bytes{part=\"weights\"} 100\n"));
+  EXPECT_THAT(text, HasSubstr("sluice_device_memory_bytes{part=\"states\"} 20480\n"));
+  EXPECT_THAT(text, HasSubstr("sluice_device_memory_bytes{part=\"buffers\"} 30\n"));
   EXPECT_THAT(text, ContainsRegex("sluice_build_info\\{version=\"[^\"]+\",commit=\"[^\"]+\","
                                   "device=\"pretended\",model=\"fake\",dtype=\"float32\"\\} 1\n"));
   metrics.SetEngine(nullptr);
