@@ -36,6 +36,7 @@ struct BatchView {
   const int32_t* decode_slots = nullptr;  // [decode_rows]
   const Segment* segments = nullptr;      // [segment_count]
   const ChunkSpan* chunks = nullptr;      // [chunk_count]
+  int32_t sink = -1;                      // slot of decode rows that only fill up; -1: none
 };
 
 }  // namespace sluice

@@ -411,7 +411,9 @@ void EngineThread::Stamp(Sequence* sequence, absl::Time now) {
 }
 
 void EngineThread::EndAll(const absl::Status& status) {
-  std::vector<Dispatch> dispatches = FinishStep();
+  if (!plan_.empty()) runtime_.runner->Abandon();
+  plan_ = {};
+  std::vector<Dispatch> dispatches;
   const absl::Time now = absl::Now();
   for (auto& sequence : scheduler_->RemoveAll()) {
     dispatches.push_back(Leave(std::move(sequence), status, now));

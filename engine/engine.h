@@ -30,7 +30,8 @@ struct EngineInfo {
   std::string weight_dtype;  // "bfloat16" or "float32"
   int64_t parameters = 0;
   int64_t state_bytes = 0;  // one slot
-  // Of the device's memory, all of it taken at start, beside what its library takes for itself.
+  // Of the device's memory, all of it taken at start, beside what the device takes for itself: a
+  // library's workspace, recorded steps.
   int64_t weight_bytes = 0;
   int64_t pool_bytes = 0;    // all slots
   int64_t buffer_bytes = 0;  // of steps
@@ -118,8 +119,8 @@ class Engine {
   virtual std::vector<LiveRequestState> LiveRequests() const = 0;
 
   virtual EngineGauges Gauges() const = 0;  // thread-safe
-  // How long the current step has been running; zero between steps. Thread-safe: what health checks
-  // look at.
+  // How long the engine's thread has been at one turn: to wait for a step, plan, start the next and
+  // deliver; zero while there is nothing to run. Thread-safe: what health checks look at.
   virtual absl::Duration StepAge() const = 0;
 };
 

@@ -26,7 +26,7 @@ struct EngineConfig {
   int32_t state_ring = 0;
   int32_t threads = 0;  // CPU threads, 1..1024; 0: as many as there are
   // Whether no bit of a request depends on what else is in the batch: auto (on the CPU, where it
-  // costs little), true or false.
+  // costs little), true or false. Of rounded states (state_type) it never holds.
   std::string deterministic = "auto";
   int32_t state_slots = 0;  // requests that run at once, 1..4096; 0: 64 on the CPU, 256 on a GPU,
                             // or as many as fit

@@ -4,7 +4,7 @@
 // It is zeroed when it is handed out: a state never shows through to the next owner. Used by the
 // engine thread alone.
 //
-// One slot more, the sink, is never handed out: rows that only fill up a batch move its state on.
+// One slot more, the sink, is never handed out: rows that only fill up a batch have it.
 #pragma once
 
 #include <cstdint>

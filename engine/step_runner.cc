@@ -110,6 +110,11 @@ StepResults StepRunner::Finish() {
   return results;
 }
 
+void StepRunner::Abandon() {
+  plan_ = nullptr;
+  device_->Synchronize();
+}
+
 void StepRunner::Queue(const StepPlan& plan) {
   Batch batch = MakeBatch(plan);
   int32_t rows = 0;
@@ -232,7 +237,8 @@ StepRunner::Inputs StepRunner::Upload(const Batch& batch, const std::vector<int3
                                    .positions = inputs_.Add(batch.positions),
                                    .decode_slots = inputs_.Add(batch.decode_slots),
                                    .segments = inputs_.Add(batch.segments),
-                                   .chunks = inputs_.Add(batch.chunks)},
+                                   .chunks = inputs_.Add(batch.chunks),
+                                   .sink = pool_->sink()},
                          .count_slots = count_slots.empty() ? nullptr : inputs_.Add(count_slots),
                          .logit_rows = inputs_.Add(rows),
                          .targets = inputs_.Add(targets),
@@ -312,6 +318,7 @@ absl::Status StepRunner::WarmUp() {
 
 // As many rows as there are slots, or as there may be logits of.
 void StepRunner::RecordDecodes() {
+  if (!device_->RunsBehind()) return;
   const auto most = std::min<int32_t>(pool_->total(), kLogitRows);
   for (int32_t rows = 1;; rows = NextRecorded(rows)) {
     Batch batch;

@@ -58,6 +58,8 @@ class StepRunner {
   void Start(const StepPlan& plan);
   // Waits for the step that was begun.
   StepResults Finish();
+  // The same for a step whose results nobody wants: if it has not begun, it never does.
+  void Abandon();
 
  private:
   // A batch row whose logits are needed: for the log-probability of `target`, or to draw (target

@@ -19,7 +19,7 @@ __device__ inline void ArriveCluster(int32_t blocks) {
 #endif
 }
 // The same of who has written nothing that another block reads: it has started, or has read. It
-// does not wait for the thread's loads.
+// does not wait for the thread's loads: what it has loaded must have been used before.
 __device__ inline void ArriveClusterUnwritten([[maybe_unused]] int32_t blocks) {
 #if __CUDA_ARCH__ >= 900
   if (blocks > 1) asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");

@@ -84,7 +84,7 @@ class Device {
 
   // Calls `queue`, which queues ops, Copy and Zero alone, and keeps what it queues for Play instead
   // of running it. What ops make at their first use must be there: run them once before. Null,
-  // without a call, if playing would gain nothing.
+  // without a call, if playing would gain nothing; and if there is no memory for it.
   virtual std::unique_ptr<Recording> Record(const std::function<void()>& queue) = 0;
   virtual void Play(const Recording& recording) = 0;
 

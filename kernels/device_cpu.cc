@@ -78,6 +78,8 @@ void CpuDevice::Zero(void* to, int64_t bytes) {
 
 void CpuDevice::Synchronize() {}
 
+void CpuDevice::Play(const Recording& /*recording*/) { SLUICE_CHECK(false); }
+
 void CpuDevice::Decay(const DecayArgs& args) { DecayCpu(args, pool_); }
 void CpuDevice::MapFeatures(const FeatureMapArgs& args) { MapFeaturesCpu(args, pool_); }
 void CpuDevice::MlstmGates(const MlstmGatesArgs& args) { MlstmGatesCpu(args, pool_); }

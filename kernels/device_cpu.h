@@ -41,7 +41,7 @@ class CpuDevice : public Device {
   std::unique_ptr<Recording> Record(const std::function<void()>& /*queue*/) override {
     return nullptr;
   }
-  void Play(const Recording& /*recording*/) override {}
+  void Play(const Recording& recording) override;
 
   void Decay(const DecayArgs& args) override;
   void MapFeatures(const FeatureMapArgs& args) override;

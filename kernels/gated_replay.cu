@@ -13,6 +13,7 @@
 
 #include "kernels/check.h"
 #include "kernels/gated_replay_cuda.h"
+#include "kernels/gated_step.cuh"
 
 namespace sluice {
 namespace {
@@ -353,6 +354,8 @@ __global__ __launch_bounds__(kReplayThreads, kHeads == 1 ? 4 : 3) void ReplayKer
   extern __shared__ float4 dynamic[];
   __shared__ ReplayScores<kHeads> scores;
   __shared__ __align__(16) float partial[kReplayWarps][kHeads][kTile<kType>];
+  // All blocks of the cluster or none.
+  if (FillsUp(p.args, blockIdx.z, blockIdx.y, gridDim.x)) return;
   StartScores(scores, p.blocks);
   const ReplayBlock b = MakeReplayBlock(p, reinterpret_cast<float*>(dynamic));
   const int32_t group = kHeads == 1 ? 1 : b.shape().heads / b.shape().kv_heads;

@@ -72,15 +72,16 @@ __device__ inline ReplayBlock MakeReplayBlock(const ReplayParams& p, float* memo
   const auto row = static_cast<int32_t>(blockIdx.z);
   const auto kv_head = static_cast<int32_t>(blockIdx.y);
   float* const slot = op.states + p.args.slots[row] * op.slot_stride;
-  return {p,
-          memory,
-          row,
-          kv_head,
-          static_cast<int32_t>(blockIdx.x),
-          s.state.ring > 0 ? HeldIn(ViewHead(s, p.parts, slot, kv_head).count) : 0,
-          static_cast<int32_t>(threadIdx.x) % kReplayLanes,
-          static_cast<int32_t>(threadIdx.x) / kReplayLanes,
-          slot};
+  return {
+      p,
+      memory,
+      row,
+      kv_head,
+      static_cast<int32_t>(blockIdx.x),
+      s.state.ring > 0 ? min(HeldIn(ViewHead(s, p.parts, slot, kv_head).count), s.state.Held()) : 0,
+      static_cast<int32_t>(threadIdx.x) % kReplayLanes,
+      static_cast<int32_t>(threadIdx.x) / kReplayLanes,
+      slot};
 }
 
 __device__ inline float LoadNumber(const void* from, int64_t at, DType dtype) {

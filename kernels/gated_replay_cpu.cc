@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/gated_step_cpu.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/gated_replay_cpu.cc"
 #include "hwy/foreach_target.h"
@@ -239,8 +241,10 @@ void GatedReplayCpu(const GatedStepArgs& args, ThreadPool& pool) {
   const int64_t heads = args.shape.kv_heads;
   const int64_t size = args.shape.StateSize() / heads;
   pool.Ranges(args.rows * heads, kElementGrain / size, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
+    for (int64_t i = begin; i < end; ++i) {
+      if (FillsUp(args, i / heads, i % heads)) continue;
       HWY_DYNAMIC_DISPATCH(ReplayRow)(args, i / heads, i % heads);
+    }
   });
 }
 

@@ -82,7 +82,7 @@ struct GatedOperands {
   // Slot s's state, laid out as state_format.h says, at states + s * slot_stride: read and written.
   float* states;
   int64_t slot_stride;  // in units of 4 bytes
-  void* out;            // [rows, H, V], contiguous
+  void* out;            // [rows, H, V], contiguous; none of the others
 };
 
 // Where the log decays of one state head lie: row r's of channel c at

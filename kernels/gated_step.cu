@@ -3,6 +3,7 @@
 #include "kernels/check.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/gated_replay_cuda.h"
+#include "kernels/gated_step.cuh"
 #include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/reduce.cuh"
@@ -156,6 +157,7 @@ __global__ __launch_bounds__(kThreads) void GatedStepKernel(
   tile.value = blockIdx.x * kTileV + threadIdx.x % kLanesV * 4;
   tile.key = threadIdx.x / kLanesV;
   tile.active = tile.value < s.value_dim;
+  if (FillsUp(args, tile.slot_row, tile.kv_head, gridDim.x)) return;
 
   const int32_t row_count = s.key_dim / kRowGroups;  // of this thread
   const int64_t row_step = int64_t{kRowGroups} * s.value_dim;

@@ -19,8 +19,10 @@ namespace sluice {
 struct GatedStepArgs {
   GatedShape shape;
   int32_t rows;          // B >= 0
-  const int32_t* slots;  // [B], distinct
+  const int32_t* slots;  // [B], distinct but for the sink
   GatedOperands operands;
+  // Rows of this slot, that only fill up a batch, have no state: their outputs are 0. -1: none.
+  int32_t sink = -1;
 };
 
 // Bytes of one state that a step has to move: the matrix read and written. With a ring of L it is

@@ -1,5 +1,7 @@
 #include "kernels/gated_step.h"
 
+#include <algorithm>
+
 #include "kernels/check.h"
 #include "kernels/cpu_ops.h"
 #include "kernels/gated_replay_cpu.h"
@@ -202,6 +204,15 @@ void RunStepTask(const GatedShape& shape, const GatedOperands& operands, const S
   HWY_DYNAMIC_DISPATCH(StepRows)(shape, operands, task);
 }
 
+bool FillsUp(const GatedStepArgs& args, int64_t row, int64_t kv_head) {
+  if (args.slots[row] != args.sink) return false;
+  const GatedShape& s = args.shape;
+  const int64_t group = s.heads / s.kv_heads;
+  float* const out = static_cast<float*>(args.operands.out);
+  std::fill_n(out + (row * s.heads + kv_head * group) * s.value_dim, group * s.value_dim, 0.0F);
+  return true;
+}
+
 void GatedStepCpu(const GatedStepArgs& args, ThreadPool& pool) {
   const GatedShape& shape = args.shape;
   CheckGatedOperands(shape, args.operands);
@@ -216,6 +227,7 @@ void GatedStepCpu(const GatedStepArgs& args, ThreadPool& pool) {
   pool.Ranges(args.rows * kv_heads, kElementGrain / state, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t row = i / kv_heads;
+      if (FillsUp(args, row, i % kv_heads)) continue;
       RunStepTask(shape, args.operands,
                   {args.slots[row], row, 1, i % kv_heads, 0, shape.value_dim});
     }

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/gated_shape.h"
+#include "kernels/gated_step.h"
 
 namespace sluice {
 
@@ -19,5 +19,8 @@ struct StepTask {
 };
 
 void RunStepTask(const GatedShape& shape, const GatedOperands& operands, const StepTask& task);
+
+// Whether the row has no state (GatedStepArgs::sink). If so its state head's outputs are zeroed.
+bool FillsUp(const GatedStepArgs& args, int64_t row, int64_t kv_head);
 
 }  // namespace sluice

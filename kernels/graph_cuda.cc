@@ -24,8 +24,13 @@ std::unique_ptr<Recording> RecordGraph(cudaStream_t stream, const std::function<
   queue();
   SLUICE_CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
   cudaGraphExec_t instance = nullptr;
-  SLUICE_CUDA_CHECK(cudaGraphInstantiate(&instance, graph, 0));
+  const cudaError_t error = cudaGraphInstantiate(&instance, graph, 0);
   SLUICE_CUDA_CHECK(cudaGraphDestroy(graph));
+  if (error == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();  // It would be reported by the next launch.
+    return nullptr;
+  }
+  SLUICE_CUDA_CHECK(error);
   SLUICE_CUDA_CHECK(cudaGraphUpload(instance, stream));
   return std::make_unique<Graph>(instance);
 }

@@ -98,6 +98,12 @@ LinearCuda::Plan LinearCuda::MakePlan(const Shape& shape) const {
   if (batch_invariant_) {
     Shape reference = shape;
     reference.rows = kInvariantRows;
+    // Products that lie one behind the other do so there.
+    const auto rescale = [&](int64_t stride, int64_t* step) {
+      if (*step >= shape.rows * stride) *step = *step / shape.rows * kInvariantRows;
+    };
+    rescale(shape.x_stride, &reference.x_step);
+    rescale(shape.y_stride, &reference.y_step);
     LayOut(reference, &asked);
     workspace = 0;  // Without any, K is not shared out.
   }

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/check.h"
 #include "kernels/launch.cuh"
@@ -18,7 +19,8 @@ constexpr int kTile = 16;               // outputs of one
 constexpr int kStep = 4 * kPack;        // of K: two products, of which a lane has a pack
 constexpr int kPart = 128;              // of K: a warp's share of a chunk
 constexpr int kChunk = kWarps * kPart;  // of K
-constexpr int kStages = 3;              // chunks of a tile on their way: 96 KB, and two blocks fit
+constexpr int kMostStages = 3;          // chunks of a tile on their way: 99 KB, two blocks of 9.0
+constexpr int kLeastStages = 2;         // where a block may not have as much
 constexpr int kHeld = 2;                // chunks of x that a lane holds its parts of
 constexpr int kPitch = kChunk + kStep;  // neighbouring rows of a tile lie in other banks
 constexpr int kSumPitch = kTile + 4;    // likewise
@@ -26,6 +28,7 @@ constexpr int kPlainDim = 128;          // of K: no more is over before a ring h
 
 using Chunk = __nv_bfloat16[kTile][kPitch];
 
+template <int kStages>
 struct Shared {
   StageRing<Chunk, kStages> weights;
   float sums[kWarps][kLinearFewRows][kSumPitch];
@@ -77,7 +80,8 @@ __device__ void FetchChunk(const __nv_bfloat16* from, int32_t in_dim, int output
 
 // The fetching warp: all of the block's weights in the order in which they are used, a stage each
 // as soon as it is free.
-__device__ void Feed(const LinearArgs& args, const Work& work, Shared& shared) {
+template <int kStages>
+__device__ void Feed(const LinearArgs& args, const Work& work, Shared<kStages>& shared) {
   auto place = Filling(shared.weights);
   for (int32_t output = work.begin; output < work.end; output += kTile) {
     for (int32_t k = 0; k < args.in_dim; k += kChunk) {
@@ -153,7 +157,8 @@ struct Results {
     if (args.accumulate) before = ToFloat(*at);
   }
 
-  __device__ void Store(const float (&sums)[4], Shared& shared) {
+  template <int kStages>
+  __device__ void Store(const float (&sums)[4], Shared<kStages>& shared) {
     const int lane = threadIdx.x % kWarp;
     MeetMultiplying();  // The tile before has been read.
     auto& own = shared.sums[threadIdx.x / kWarp];
@@ -176,8 +181,8 @@ struct Results {
 // The multiplying warps. Weights are the first operand of the tensor cores, 16 outputs, rows of x
 // the second, so that a row's bits do not depend on the number of rows. x stays in registers if it
 // fits there, else its parts are loaded anew for each tile, kHeld chunks ahead.
-template <typename Y>
-__device__ void Multiply(const LinearArgs& args, const Work& work, Shared& shared) {
+template <typename Y, int kStages>
+__device__ void Multiply(const LinearArgs& args, const Work& work, Shared<kStages>& shared) {
   Inputs inputs[kHeld];
 #pragma unroll
   for (int i = 0; i < kHeld; ++i) inputs[i].Load(args, work.x, OwnColumn() + i * kChunk);
@@ -206,11 +211,11 @@ __device__ void Multiply(const LinearArgs& args, const Work& work, Shared& share
 
 // Grid: (parts of the outputs, products of the batch), one block a multiprocessor. Bound by memory:
 // weights are read once, and asked for before what came before has ended.
-template <typename Y>
+template <typename Y, int kStages>
 __global__ __launch_bounds__(kFeedingThreads,
                              2) void LinearFewRowsKernel(const __grid_constant__ LinearArgs args) {
   extern __shared__ __align__(16) unsigned char raw[];
-  Shared& shared = *reinterpret_cast<Shared*>(raw);
+  auto& shared = *reinterpret_cast<Shared<kStages>*>(raw);
   AllowNextKernel();
   const bool feeds = threadIdx.x >= kThreads;
   if (threadIdx.x == kThreads) {
@@ -290,8 +295,16 @@ void LaunchBFloat16(const LinearArgs& args, cudaStream_t stream) {
   }
   const int32_t most = (args.out_dim + kTile / 2 - 1) / (kTile / 2);
   const int32_t parts = std::clamp(MultiprocessorCount() / args.batch, 1, most);
-  const LaunchShape shape = {dim3(parts, args.batch), kFeedingThreads, sizeof(Shared)};
-  LaunchKernel(shape, stream, LinearFewRowsKernel<Y>, args);
+  const auto launch = [&](auto stages) {
+    constexpr int kStages = decltype(stages)::value;
+    const LaunchShape shape = {dim3(parts, args.batch), kFeedingThreads, sizeof(Shared<kStages>)};
+    LaunchKernel(shape, stream, LinearFewRowsKernel<Y, kStages>, args);
+  };
+  if (LargestSharedBytes() >= sizeof(Shared<kMostStages>)) {
+    launch(std::integral_constant<int, kMostStages>());
+  } else {
+    launch(std::integral_constant<int, kLeastStages>());
+  }
 }
 
 }  // namespace

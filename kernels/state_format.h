@@ -27,6 +27,9 @@
 //   values             [heads, L - 1, V] float32: v, or v exp(-B)
 // All zero is a state of zeros with an empty ring.
 //
+// What nothing decays does not stay right when it is rounded: of float16 a sum stops near 4,096 of
+// its increments, or at 65504, and of int8 near 254, but for those that a ring adds at once.
+//
 // Source: a ring of inputs beside a state that is rarely written: "ReplaySSM" (dao-lab.ai).
 #pragma once
 

@@ -34,7 +34,8 @@ class ResponseWriter {
 // Finish, and is not touched afterwards; the engine may hold its end for longer.
 //
 // At most one write is in flight, and what comes meanwhile is merged. Once kBacklogBytes wait, the
-// sink is backlogged, so a client that does not read costs that much memory and one step's output.
+// sink is backlogged, so a client that does not read costs that much memory and two
+// steps' output.
 // When the engine is done, the client has `read_limit` to read the rest.
 class ResponseStream final : public Sink,
                              public Deliverable,

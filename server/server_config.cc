@@ -28,7 +28,8 @@ ABSL_FLAG(int32_t, state_ring, 0,
 ABSL_FLAG(int32_t, threads, 0, "CPU threads, 1 to 1024; 0: as many as there are.");
 ABSL_FLAG(std::string, deterministic, "auto",
           "Whether a request with a seed gets the same tokens whatever else is in the batch, to "
-          "the last one: true, false or auto (on the CPU; on a GPU it is slower).");
+          "the last one: true, false or auto (on the CPU; on a GPU it is slower). Needs states of "
+          "float32.");
 ABSL_FLAG(
     int32_t, slots, 0,
     "Requests that run at once, 1 to 4096; 0: 64 on the CPU, 256 on a GPU, or as many as fit.");

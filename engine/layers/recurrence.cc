@@ -8,7 +8,8 @@ void RunRecurrence(const Compute& compute, const GatedShape& shape, const BatchV
     compute.device->GatedStep({.shape = shape,
                                .rows = batch.decode_rows,
                                .slots = batch.decode_slots,
-                               .operands = operands});
+                               .operands = operands,
+                               .sink = batch.sink});
   }
   if (batch.segment_count > 0) {
     compute.device->GatedChunk({.shape = shape,

@@ -53,12 +53,9 @@ class Observer final : public EngineObserver {
   void OnDone(const Outcome& outcome) override {
     SLUICE_CHECK(!outcome.request_id.empty());
     ++outcomes;
-    // It ended in a step, which is counted when it is over.
-    if (outcome.status.ok() && outcome.reason != FinishReason::kCancelled) steps_due = steps + 1;
   }
 
   std::atomic<int64_t> steps{0};
-  std::atomic<int64_t> steps_due{0};
   std::atomic<int64_t> outcomes{0};
 };
 
@@ -117,8 +114,7 @@ void Server::AwaitIdle(int64_t outcomes) {
   const absl::Time limit = absl::Now() + absl::Seconds(20);
   const auto is_idle = [this] {
     const EngineGauges gauges = engine_->Gauges();
-    return gauges.slots_used == 0 && gauges.running == 0 && gauges.waiting == 0 &&
-           observer_.steps >= observer_.steps_due;
+    return gauges.slots_used == 0 && gauges.running == 0 && gauges.waiting == 0;
   };
   while (!is_idle()) {
     SLUICE_CHECK(absl::Now() < limit);

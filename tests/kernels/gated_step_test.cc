@@ -10,6 +10,7 @@
 #include "tests/kernels/gated_problem.h"
 #include "tests/kernels/gated_ref.h"
 #include "tests/kernels/guarded_memory.h"
+#include "tests/kernels/random_data.h"
 
 namespace sluice {
 namespace {
@@ -225,6 +226,51 @@ TEST_P(GatedStepTest, ReachesSlotsBeyondTwoToThe32Floats) {
   const GatedOutcome want = RunGatedStep(device(), p);
   EXPECT_TRUE(SameBits(out.Read<float>(), want.out));
   EXPECT_TRUE(SameBits(state.Read<float>(), Part(want.states, 256, 256)));
+}
+
+// Many rows of the sink at once, beside one that is somebody's.
+TEST_P(GatedStepTest, RowsOfTheSinkHaveNoState) {
+  constexpr int32_t kRows = 64;
+  constexpr int32_t kSink = 1;
+  for (const StateFormat& format :
+       {StateFormat{}, StateFormat{StateType::kFloat16, 4}, StateFormat{StateType::kInt8, 4}}) {
+    GatedShape shape = ScaledShape(DType::kFloat32, 2, 2, 64, 512);
+    shape.state = format;
+    Random random(870);
+    const Input q(device(), random.Normals(kRows * 128));
+    const Input k(device(), random.Normals(kRows * 128));
+    const Input v(device(), random.Normals(kRows * 1024));
+    const Input gate(device(), random.Uniforms(kRows * 128, -1, 0));
+    std::vector<int32_t> slots(kRows, kSink);
+    slots[9] = 0;
+    const Input slot(device(), slots);
+    const Output states(device(), std::vector<float>(2 * shape.StateFloats()));
+    const Output out(device(), std::vector<float>(kRows * 1024, 1.0F));
+    for (int step = 0; step < 6; ++step) {
+      device().GatedStep({.shape = shape,
+                          .rows = kRows,
+                          .slots = slot.as<int32_t>(),
+                          .operands = {.q = q.data(),
+                                       .k = k.data(),
+                                       .v = v.data(),
+                                       .q_stride = 128,
+                                       .k_stride = 128,
+                                       .v_stride = 1024,
+                                       .log_decay = gate.as<float>(),
+                                       .states = states.as<float>(),
+                                       .slot_stride = shape.StateFloats(),
+                                       .out = out.data()},
+                          .sink = kSink});
+    }
+    const std::vector<float> after = states.Read<float>();
+    const auto size = static_cast<size_t>(shape.StateFloats());
+    EXPECT_FALSE(SameBits(Part(after, 0, size), std::vector<float>(size)));
+    EXPECT_TRUE(SameBits(Part(after, size, size), std::vector<float>(size)));
+    const std::vector<float> got = out.Read<float>();
+    EXPECT_TRUE(SameBits(Part(got, 0, 9 * 1024), std::vector<float>(9 * 1024)));
+    EXPECT_FALSE(SameBits(Part(got, 9 * 1024, 1024), std::vector<float>(1024)));
+    EXPECT_TRUE(SameBits(Part(got, 10 * 1024, 54 * 1024), std::vector<float>(54 * 1024)));
+  }
 }
 
 TEST_P(GatedStepTest, TakesNoRows) {
