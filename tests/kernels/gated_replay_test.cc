@@ -139,7 +139,7 @@ TEST_P(GatedReplayTest, AgreesWithTheOracleAtEverySize) {
                          {20, 2, 48, 112}, {2, 2, 272, 528}, {5, 1, 16, 16},   {64, 64, 128, 64}};
   for (const Sizes& size : table) {
     for (const StateFormat& format : AllFormats()) {
-      if (format.IsPlain() || format.ring == 1 || format.ring == 32) continue;
+      if (format.IsPlain() || (format.ring != 0 && format.ring != 4)) continue;
       for (const DType dtype : ActivationTypes()) {
         SCOPED_TRACE(testing::Message()
                      << FormatName(format) << " " << DTypeName(dtype) << " H=" << size.heads << "/"
@@ -147,7 +147,7 @@ TEST_P(GatedReplayTest, AgreesWithTheOracleAtEverySize) {
         const GatedShape shape =
             ScaledShape(dtype, size.heads, size.kv_heads, size.key_dim, size.value_dim);
         const GatedProblem p =
-            MakeGatedProblem(WithState(shape, format), Runs(2, 6), Gates::kTypical, ++seed);
+            MakeGatedProblem(WithState(shape, format), Runs(1, 6), Gates::kTypical, ++seed);
         ExpectAgreesWithReplay(p, Replay(p), ToleranceOf(p.shape));
       }
     }
