@@ -97,7 +97,7 @@ TEST_P(GatedReplayTest, AgreesWithTheOracleAtEveryPlaceOfTheRing) {
         const int32_t tokens = 2 * std::min(format.ring, 16) + 3;
         const int32_t heads = kind.shared_keys == 1 ? 8 : 4;
         GatedProblem p =
-            MakeGatedProblem(WithState(ScaledShape(DType::kFloat32, heads, 4, 32, 48), format),
+            MakeGatedProblem(WithState(ScaledShape(DType::kFloat32, heads, 4, 16, 48), format),
                              Runs(2, tokens), gates, ++seed, kind);
         p.wide = true;
         const GatedOutcome got = Replay(p);
@@ -137,8 +137,12 @@ TEST_P(GatedReplayTest, AgreesWithTheOracleAtEverySize) {
   uint64_t seed = 1300;
   const Sizes table[] = {{1, 1, 16, 16},   {2, 2, 80, 208},  {4, 4, 256, 512}, {1, 1, 512, 528},
                          {20, 2, 48, 112}, {2, 2, 272, 528}, {5, 1, 16, 16},   {64, 64, 128, 64}};
+  constexpr int64_t kLarge = 200'000;  // numbers, of which the oracle has a time
   for (const Sizes& size : table) {
+    const int64_t numbers = int64_t{size.kv_heads} * size.key_dim * size.value_dim;
     for (const StateFormat& format : AllFormats()) {
+      const bool hardest = format.type == StateType::kInt8 && format.ring == 4;
+      if (!is_cuda() && numbers > kLarge && !hardest) continue;
       if (format.IsPlain() || (format.ring != 0 && format.ring != 4)) continue;
       for (const DType dtype : ActivationTypes()) {
         SCOPED_TRACE(testing::Message()
