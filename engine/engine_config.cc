@@ -1,7 +1,12 @@
 #include "engine/engine_config.h"
 
+#include <algorithm>
+#include <initializer_list>
+#include <vector>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "engine/status_macros.h"
 
@@ -17,6 +22,15 @@ absl::Status CheckRange(absl::string_view flag, int64_t value, int64_t low, int6
 // Zero means that the engine decides.
 absl::Status CheckRangeOrZero(absl::string_view flag, int64_t value, int64_t low, int64_t high) {
   return value == 0 ? absl::OkStatus() : CheckRange(flag, value, low, high);
+}
+
+absl::Status CheckChoice(absl::string_view flag, absl::string_view value,
+                         std::initializer_list<absl::string_view> choices) {
+  if (std::find(choices.begin(), choices.end(), value) != choices.end()) return absl::OkStatus();
+  const std::vector<absl::string_view> first(choices.begin(), choices.end() - 1);
+  return absl::InvalidArgumentError(absl::StrCat(flag, " is \"", value, "\"; it must be ",
+                                                 absl::StrJoin(first, ", "), " or ",
+                                                 *(choices.end() - 1)));
 }
 
 }  // namespace
@@ -38,21 +52,12 @@ absl::Status ValidateEngineConfig(const EngineConfig& config) {
     return absl::InvalidArgumentError(
         absl::StrCat("device is \"", config.device, "\"; it must be auto, cpu, cuda or cuda:N"));
   }
-  if (config.dtype != "auto" && config.dtype != "bfloat16" && config.dtype != "float32") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("dtype is \"", config.dtype, "\"; it must be auto, bfloat16 or float32"));
-  }
+  SLUICE_RETURN_IF_ERROR(CheckChoice("dtype", config.dtype, {"auto", "bfloat16", "float32"}));
   constexpr int64_t kMaxTokens = 1 << 24;
-  if (config.deterministic != "auto" && config.deterministic != "true" &&
-      config.deterministic != "false") {
-    return absl::InvalidArgumentError(absl::StrCat("deterministic is \"", config.deterministic,
-                                                   "\"; it must be auto, true or false"));
-  }
-  if (config.state_type != "float32" && config.state_type != "float16" &&
-      config.state_type != "int8") {
-    return absl::InvalidArgumentError(absl::StrCat("state_type is \"", config.state_type,
-                                                   "\"; it must be float32, float16 or int8"));
-  }
+  SLUICE_RETURN_IF_ERROR(
+      CheckChoice("deterministic", config.deterministic, {"auto", "true", "false"}));
+  SLUICE_RETURN_IF_ERROR(
+      CheckChoice("state_type", config.state_type, {"float32", "float16", "int8"}));
   if (config.state_type != "float32" && config.deterministic == "true") {
     return absl::InvalidArgumentError(
         absl::StrCat("deterministic needs states of float32; state_type is ", config.state_type,

@@ -17,8 +17,9 @@ constexpr int64_t kMaxBiasesARow = 1024;
 int64_t InputBytes(int32_t max_rows, int32_t slots) {
   const int64_t rows = UploadArena::Padded(int64_t{max_rows} * 4);
   const int64_t chunks = Model::MaxChunks(max_rows, slots);
-  return rows * 5 + UploadArena::Padded(int64_t{max_rows} * int64_t{sizeof(SampleParams)}) +
-         rows /* decode slots */ + UploadArena::Padded(int64_t{slots} * int64_t{sizeof(Segment)}) +
+  // Tokens, positions, decode slots, count slots, logit rows and targets are an int32 a row.
+  return 6 * rows + UploadArena::Padded(int64_t{max_rows} * int64_t{sizeof(SampleParams)}) +
+         UploadArena::Padded(int64_t{slots} * int64_t{sizeof(Segment)}) +
          UploadArena::Padded(chunks * int64_t{sizeof(ChunkSpan)}) +
          UploadArena::Padded(int64_t{slots} * kMaxBiasesARow * int64_t{sizeof(TokenBias)});
 }
@@ -117,33 +118,24 @@ void StepRunner::Abandon() {
 
 void StepRunner::Queue(const StepPlan& plan) {
   Batch batch = MakeBatch(plan);
-  int32_t rows = 0;
-  const Recording* const recording = RecordingOf(plan, &rows);
-  if (recording != nullptr) FillUp(rows, &batch);
+  const auto recorded = plan.prefill.empty() ? decodes_.lower_bound(batch.rows()) : decodes_.end();
+  const bool is_recorded = recorded != decodes_.end();
+  if (is_recorded) FillUp(recorded->first, &batch);
   LayOutOutput();
   const Inputs inputs = Upload(batch, CountSlots(plan));
-  if (recording == nullptr) {
-    Forward(inputs);
+  if (is_recorded) {
+    device_->Play(*recorded->second);
   } else {
-    device_->Play(*recording);
+    Forward(inputs);
   }
   for (int64_t begin = 0; begin < layout_.rows; begin += kLogitRows) {
     const int64_t end = std::min(begin + kLogitRows, layout_.rows);
-    if (recording == nullptr) DrawBlock(inputs, begin, end);
+    if (!is_recorded) DrawBlock(inputs, begin, end);
     if (layout_.logprobs) LogprobsBlock(begin, end);
   }
   if (layout_.rows > 0) {
     device_->DownloadLater(host_outputs_.data(), outputs_.data(), layout_.bytes());
   }
-}
-
-// Null if the step is not recorded; else `*rows` is what its batch is to have.
-const Recording* StepRunner::RecordingOf(const StepPlan& plan, int32_t* rows) const {
-  if (!plan.prefill.empty()) return nullptr;
-  const auto found = decodes_.lower_bound(static_cast<int32_t>(plan.decode.size()));
-  if (found == decodes_.end()) return nullptr;
-  *rows = found->first;
-  return found->second.get();
 }
 
 Batch StepRunner::MakeBatch(const StepPlan& plan) {
@@ -294,12 +286,13 @@ void StepRunner::LogprobsBlock(int64_t begin, int64_t end) {
 absl::Status StepRunner::WarmUp() {
   const std::vector<int32_t> tokens(kChunk, 0);
   std::vector<float> logits(model_->config().vocab_size);
+  const int32_t slot = pool_->Acquire();  // The sink has no state to step.
   for (const int32_t length : {kChunk, 1}) {
     Batch batch;
     if (length == 1) {
-      batch.AddDecode(0, pool_->sink(), kChunk);
+      batch.AddDecode(0, slot, kChunk);
     } else {
-      batch.AddSegment(tokens.data(), length, pool_->sink(), 0);
+      batch.AddSegment(tokens.data(), length, slot, 0);
     }
     logit_rows_ = {{length - 1, nullptr, -1}};
     LayOutOutput();
@@ -311,6 +304,7 @@ absl::Status StepRunner::WarmUp() {
       return absl::InvalidArgumentError("checkpoint: its weights make logits that are not finite");
     }
   }
+  pool_->Release(slot);
   RecordDecodes();
   device_->Synchronize();
   return absl::OkStatus();

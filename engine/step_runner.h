@@ -106,7 +106,6 @@ class StepRunner {
   void Forward(const Inputs& inputs);
   void DrawBlock(const Inputs& inputs, int64_t begin, int64_t end);
   void LogprobsBlock(int64_t begin, int64_t end);
-  const Recording* RecordingOf(const StepPlan& plan, int32_t* rows) const;
   void RecordDecodes();
 
   Device* device_;

@@ -68,12 +68,6 @@ __device__ void Store(const GatedShape& s, const HeadState& state, int64_t at, f
   }
 }
 
-// sum + a * x
-__device__ float4 Add(float4 sum, float a, float4 x) {
-  return make_float4(fmaf(a, x.x, sum.x), fmaf(a, x.y, sum.y), fmaf(a, x.z, sum.z),
-                     fmaf(a, x.w, sum.w));
-}
-
 // exp(G) exp(B) (S_0 + sum_j k^_j^T v_j), one row of it.
 __device__ MatrixRow LoadFolded(const GatedShape& s, const HeadState& state, int32_t channel) {
   const bool has_ring = s.state.ring > 0;

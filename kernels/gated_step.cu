@@ -76,12 +76,6 @@ __device__ float4 Blend(float a, float4 x, float b, float4 y) {
                      fmaf(a, x.w, b * y.w));
 }
 
-// sum + a * x
-__device__ float4 Add(float4 sum, float a, float4 x) {
-  return make_float4(fmaf(a, x.x, sum.x), fmaf(a, x.y, sum.y), fmaf(a, x.z, sum.z),
-                     fmaf(a, x.w, sum.w));
-}
-
 __device__ float4 Times(float4 x, float4 y) {
   return make_float4(x.x * y.x, x.y * y.y, x.z * y.z, x.w * y.w);
 }

@@ -72,6 +72,12 @@ __device__ inline float4 LoadQuad(const __nv_bfloat16* p) {
   return make_float4(a.x, a.y, b.x, b.y);
 }
 
+// sum + a * x
+__device__ inline float4 Add(float4 sum, float a, float4 x) {
+  return make_float4(fmaf(a, x.x, sum.x), fmaf(a, x.y, sum.y), fmaf(a, x.z, sum.z),
+                     fmaf(a, x.w, sum.w));
+}
+
 // Two numbers; `p` is aligned to them.
 __device__ inline float2 LoadPair(const float* p) { return *reinterpret_cast<const float2*>(p); }
 __device__ inline float2 LoadPair(const __nv_bfloat16* p) {

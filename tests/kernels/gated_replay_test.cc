@@ -137,7 +137,7 @@ TEST_P(GatedReplayTest, AgreesWithTheOracleAtEverySize) {
   uint64_t seed = 1300;
   const Sizes table[] = {{1, 1, 16, 16},   {2, 2, 80, 208},  {4, 4, 256, 512}, {1, 1, 512, 528},
                          {20, 2, 48, 112}, {2, 2, 272, 528}, {5, 1, 16, 16},   {64, 64, 128, 64}};
-  constexpr int64_t kLarge = 200'000;  // numbers, of which the oracle has a time
+  constexpr int64_t kLarge = 200'000;  // numbers: of more a CPU has one format alone
   for (const Sizes& size : table) {
     const int64_t numbers = int64_t{size.kv_heads} * size.key_dim * size.value_dim;
     for (const StateFormat& format : AllFormats()) {
