@@ -169,8 +169,11 @@ double MeasureProduct(Device& device) {
 
 Ceilings MeasureCeilings(Device& device) { return {MeasureCopy(device), MeasureProduct(device)}; }
 
-KernelTimer::KernelTimer(Device* device, std::string only)
-    : device_(device), only_(std::move(only)), ceilings_(MeasureCeilings(*device)) {
+KernelTimer::KernelTimer(Device* device, std::string op, std::string shape)
+    : device_(device),
+      op_(std::move(op)),
+      shape_(std::move(shape)),
+      ceilings_(MeasureCeilings(*device)) {
   std::printf("%s\n\n", device_->Description().c_str());
   std::printf("copy %.1f GB/s, matrix product %.2f TFLOP/s\n\n",
               ceilings_.copy_bytes_per_second * 1e-9, ceilings_.product_flops_per_second * 1e-12);
@@ -179,6 +182,7 @@ KernelTimer::KernelTimer(Device* device, std::string only)
 }
 
 void KernelTimer::Time(const TimedCase& timed, const std::function<void(int64_t)>& call) {
+  if (timed.shape.find(shape_) == std::string::npos) return;
   const double seconds = MedianSeconds(*device_, call);
   const double bandwidth = static_cast<double>(timed.bytes) / seconds;
   std::printf("| %s | %s | %.1f | %.2f | %.1f | %.0f |", timed.op.c_str(), timed.shape.c_str(),

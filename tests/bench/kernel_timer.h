@@ -72,11 +72,11 @@ struct TimedCase {
 class KernelTimer {
  public:
   // Measures the two ceilings and prints the head of the table. Cases whose op does not contain
-  // `only` are left out.
-  KernelTimer(Device* device, std::string only);
+  // `op`, or whose shape does not contain `shape`, are left out.
+  KernelTimer(Device* device, std::string op, std::string shape);
 
   Device& device() { return *device_; }
-  bool Wants(const std::string& op) const { return op.find(only_) != std::string::npos; }
+  bool Wants(const std::string& op) const { return op.find(op_) != std::string::npos; }
 
   // Prints a row: the median over batches of calls of the time a call, on CUDA of a graph of them.
   // `call` gets a running number to rotate by.
@@ -84,7 +84,8 @@ class KernelTimer {
 
  private:
   Device* const device_;
-  const std::string only_;
+  const std::string op_;
+  const std::string shape_;
   const Ceilings ceilings_;
 };
 

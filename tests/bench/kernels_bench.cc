@@ -1,6 +1,7 @@
 // Time, bytes and operations of every op at the shapes of real models.
 //
 //   kernels_bench --device=cpu|cuda [--threads=N] [--shapes=demo|gla-1.3b|all] [--op=PART]
+//                 [--shape=PART]
 //
 // Every call takes the next of several copies of its operands, so that nothing is found in a cache
 // that a model's other layers would have flushed. A time is the median over batches of calls that
@@ -181,7 +182,8 @@ void TimeSampler(KernelTimer& timer) {
 struct Options {
   std::string device = "cpu";
   std::string shapes;
-  std::string op;
+  std::string op;     // part of its name
+  std::string shape;  // part of its text
   int32_t threads = static_cast<int32_t>(std::thread::hardware_concurrency());
 };
 
@@ -193,9 +195,10 @@ bool Parse(const std::string& argument, Options* options) {
   if (name == "--device") options->device = value;
   if (name == "--shapes") options->shapes = value;
   if (name == "--op") options->op = value;
+  if (name == "--shape") options->shape = value;
   if (name == "--threads") options->threads = std::atoi(value.c_str());
-  const bool known =
-      name == "--device" || name == "--shapes" || name == "--op" || name == "--threads";
+  const bool known = name == "--device" || name == "--shapes" || name == "--op" ||
+                     name == "--shape" || name == "--threads";
   return known && options->threads > 0 && (options->device == "cpu" || options->device == "cuda");
 }
 
@@ -205,7 +208,7 @@ int Main(int argc, char** argv) {
     if (Parse(argv[i], &options)) continue;
     std::fprintf(stderr,
                  "usage: kernels_bench --device=cpu|cuda [--threads=N] "
-                 "[--shapes=demo|gla-1.3b|all] [--op=PART]\n");
+                 "[--shapes=demo|gla-1.3b|all] [--op=PART] [--shape=PART]\n");
     return 2;
   }
   if (options.shapes.empty()) options.shapes = options.device == "cpu" ? "demo" : "all";
@@ -216,7 +219,7 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "kernels_bench: %s\n", error.c_str());
     return 1;
   }
-  KernelTimer timer(device.get(), options.op);
+  KernelTimer timer(device.get(), options.op, options.shape);
   for (const ModelShape& m : {ModelShape{"demo", 3, 64, 128, 384, 1024},
                               ModelShape{"gla-1.3b", 4, 256, 512, 2048, 5632}}) {
     if (options.shapes != "all" && options.shapes != m.name) continue;
