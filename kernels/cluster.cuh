@@ -4,8 +4,6 @@
 
 #include <cstdint>
 
-#include "kernels/bulk_copy.cuh"
-
 namespace sluice {
 
 constexpr int kMaxCluster = 8;  // blocks
@@ -50,26 +48,5 @@ __device__ inline T* InBlock(T* shared, int32_t rank) {
   return shared;
 #endif
 }
-
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-
-// Stores a number to the same variable of another block, whose `barrier` counts the 4 bytes when
-// they are there: nothing else has to be waited for.
-__device__ inline void SendToBlock(float* to, float value, Barrier& barrier, int32_t rank) {
-  uint32_t to_address;
-  uint32_t barrier_address;
-  asm("mapa.shared::cluster.u32 %0, %1, %2;"
-      : "=r"(to_address)
-      : "r"(SharedAddress(to)), "r"(rank));
-  asm("mapa.shared::cluster.u32 %0, %1, %2;"
-      : "=r"(barrier_address)
-      : "r"(SharedAddress(&barrier)), "r"(rank));
-  asm volatile(
-      "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(to_address),
-      "r"(__float_as_uint(value)), "r"(barrier_address)
-      : "memory");
-}
-
-#endif
 
 }  // namespace sluice

@@ -130,11 +130,11 @@ __device__ void LoadValues(const GatedStepArgs& args, const Tile& tile, float4* 
   *decay = make_float4(expf(g.x), expf(g.y), expf(g.z), expf(g.w));
 }
 
-// Grid: (V / kTileV, kv heads, rows). A block owns 32 columns of one state: a thread 4 neighbouring
-// columns of every 16th row, so that 8 threads read a 128-byte line and each has kInFlight loads
-// outstanding before the first use. kHeads query heads share a pass over the state; the first pass
-// updates it, or the last one if all have to read what was before. Bound by memory: the state read
-// once and written once.
+// Grid: (V / kTileV, kv heads, rows). A block owns 64 columns of one state: a thread 4 neighbouring
+// columns of every 16th row, so that 16 threads read two 128-byte lines and each has kInFlight
+// loads outstanding before the first use. kHeads query heads share a pass over the state; the first
+// pass updates it, or the last one if all have to read what was before. Bound by memory: the state
+// read once and written once.
 template <typename T, int kHeads, int kInFlight, ReadKind kRead>
 __global__ __launch_bounds__(kThreads) void GatedStepKernel(
     const __grid_constant__ GatedStepArgs args) {
@@ -151,7 +151,11 @@ __global__ __launch_bounds__(kThreads) void GatedStepKernel(
   tile.value = blockIdx.x * kTileV + threadIdx.x % kLanesV * 4;
   tile.key = threadIdx.x / kLanesV;
   tile.active = tile.value < s.value_dim;
-  if (FillsUp(args, tile.slot_row, tile.kv_head, gridDim.x)) return;
+  if (FillsUp(args, tile.slot_row)) {
+    ZeroOutputs(args, tile.slot_row, tile.kv_head, blockIdx.x * kThreads + threadIdx.x,
+                gridDim.x * kThreads);
+    return;
+  }
 
   const int32_t row_count = s.key_dim / kRowGroups;  // of this thread
   const int64_t row_step = int64_t{kRowGroups} * s.value_dim;

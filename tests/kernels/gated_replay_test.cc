@@ -1,6 +1,7 @@
 // States of every format, token by token and before and after chunks.
 #include <cmath>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -169,6 +170,27 @@ TEST_P(GatedReplayTest, ARowDoesNotDependOnItsBatchNorOnItsSlot) {
                                                 Runs(9, 5), Gates::kTypical, 1400, kind);
         const GatedOutcome all = Replay(p);
         for (const size_t run : {0, 8}) ExpectIsItsOwn(p, all, run);
+      }
+    }
+  }
+}
+
+// As many heads as fill a GPU several times over have a block each, and few are shared by several.
+TEST_P(GatedReplayTest, ARowDoesNotDependOnHowManyShareAHead) {
+  constexpr float kSmall = 1e-6F;  // states, beside weights of 1
+  for (const StateType type : kTypes) {
+    for (const GatedKind& kind : AllGatedKinds()) {
+      for (const int32_t rows : {9, is_cuda() ? 80 : 10}) {
+        SCOPED_TRACE(testing::Message()
+                     << static_cast<int>(type) << " " << kind.name << " " << rows << " rows");
+        const int32_t value_dim = is_cuda() && std::string(kind.name) == "vector" ? 512 : 64;
+        const GatedShape shape = ScaledShape(DType::kFloat32, 4, 4, 256, value_dim);
+        GatedProblem p = MakeGatedProblem(WithState(shape, {type, 3}), Runs(rows, 4),
+                                          Gates::kTypical, 1450, kind);
+        p.states.assign(p.states.size(), 0);
+        for (float& v : p.v) v *= kSmall;
+        const GatedOutcome all = Replay(p);
+        for (const size_t run : {0, rows - 1}) ExpectIsItsOwn(p, all, run);
       }
     }
   }
