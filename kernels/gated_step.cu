@@ -11,10 +11,10 @@
 namespace sluice {
 namespace {
 
-constexpr int kTileV = 32;                      // columns of a block: one 128-byte line a row
+constexpr int kTileV = 64;                      // columns of a block: two 128-byte lines a row
 constexpr int kLanesV = kTileV / 4;             // threads side by side, 16 bytes each
 constexpr int kRowGroups = 16;                  // rows of the state that a block walks at once
-constexpr int kThreads = kLanesV * kRowGroups;  // 128
+constexpr int kThreads = kLanesV * kRowGroups;  // 256
 constexpr int kWarps = kThreads / kWarp;
 
 struct Tile {
