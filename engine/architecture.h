@@ -42,6 +42,7 @@ struct Architecture {
   std::optional<NormSpec> last_norm;  // of the final one
   float logit_cap = 0;                // logits become cap * tanh(logits / cap); 0 leaves them
   std::string gate;                   // of the recurrence, for people: "vector, on the key side"
+  bool decays = true;                 // whether states forget; if not, they must not be rounded
   StateShape state_shape;
   StateLayout layer_state;
   std::vector<ResidualBlock> blocks;  // of each layer, in order

@@ -20,7 +20,8 @@ struct EngineConfig {
   std::string device = "auto";      // auto (a GPU if there is one), cpu, cuda or cuda:N
   std::string dtype = "auto";       // of weights: auto (bfloat16), bfloat16 or float32
   // What the matrices of states are stored as: float32, float16 or int8. A selective scan's stay
-  // float32. With anything else than float32 a prompt is rounded where it is split.
+  // float32. With anything else than float32 a prompt is rounded where it is split, and models
+  // whose states never decay are refused.
   std::string state_type = "float32";
   // Tokens that a state is behind by before it is written, 1..32; 0: none.
   int32_t state_ring = 0;

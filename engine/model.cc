@@ -39,6 +39,15 @@ absl::Status Model::Load(const Checkpoint& checkpoint,
   return absl::OkStatus();
 }
 
+absl::Status Model::CheckStateType() const {
+  if (architecture_.decays || compute_.state.type == StateType::kFloat32) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "state_type is ", compute_.state.type == StateType::kFloat16 ? "float16" : "int8",
+      "; states of ", config_.model_type,
+      " never decay, so what rounding loses adds up without end: it must be float32, with or "
+      "without a state_ring"));
+}
+
 std::vector<WeightPart> Model::Measure() {
   WeightLoader loader(compute_.device, compute_.matrix_dtype);
   SLUICE_CHECK(LoadWeights(&loader).ok());

@@ -39,6 +39,9 @@ class Model {
   // tensors that Load would read. Cannot run.
   std::vector<WeightPart> Measure();
 
+  // InvalidArgument if states are to be rounded that must not be.
+  absl::Status CheckStateType() const;
+
   // Takes buffers for steps of up to `max_rows` rows, at most `max_segments` of them segments.
   // ResourceExhausted.
   absl::Status Reserve(int32_t max_rows, int32_t max_segments);

@@ -37,6 +37,7 @@ absl::StatusOr<ModelSummary> SummarizeModel(const EngineConfig& config) {
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, OpenDevice(config));
   const DType dtype = config.dtype == "float32" ? DType::kFloat32 : DType::kBFloat16;
   Model model(summary.config, device.get(), dtype, StateFormatOf(config));
+  SLUICE_RETURN_IF_ERROR(model.CheckStateType());
   summary.tensors = model.Measure();
   summary.gate = model.architecture().gate;
   summary.state_shape = model.architecture().state_shape;

@@ -88,6 +88,7 @@ absl::StatusOr<Runtime> LoadRuntime(const EngineConfig& config,
   {
     // Before gigabytes are read in vain, and into memory that is not there.
     Model measured(model_config, runtime.device.get(), dtype, state);
+    SLUICE_RETURN_IF_ERROR(measured.CheckStateType());
     measured.Measure();
     SLUICE_RETURN_IF_ERROR(PlanMemory(config, measured, *runtime.device, free_at_start).status());
   }

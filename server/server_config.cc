@@ -22,7 +22,7 @@ ABSL_FLAG(std::string, device, "auto", "auto (a GPU if there is one), cpu, cuda 
 ABSL_FLAG(std::string, dtype, "auto", "Of weights: auto (bfloat16), bfloat16 or float32.");
 ABSL_FLAG(std::string, state_type, "float32",
           "What states are stored as: float32, float16 or int8, with a scale a row; those of Mamba "
-          "stay float32.");
+          "stay float32, and those of linear_attn, which never decay, must.");
 ABSL_FLAG(int32_t, state_ring, 0,
           "Tokens that a decoding state is behind by before it is written, 1 to 32; 0: none.");
 ABSL_FLAG(int32_t, threads, 0, "CPU threads, 1 to 1024; 0: as many as there are.");

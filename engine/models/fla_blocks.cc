@@ -10,6 +10,7 @@ Architecture MakeFlaBlocks(const FlaTrunk& trunk, FlaMixer mixer, const Compute&
   Architecture architecture;
   architecture.norm = {.eps = trunk.norm_eps};
   architecture.gate = std::move(mixer.gate);
+  architecture.decays = mixer.decays;
   architecture.state_shape = mixer.shape;
   architecture.layer_state = std::move(mixer.state);
   architecture.blocks.push_back({"attn_norm", std::move(mixer.sublayer)});

@@ -16,7 +16,8 @@ namespace sluice {
 
 // What a family says of its mixer. `state` is of one layer, as the mixer laid it out.
 struct FlaMixer {
-  std::string gate;  // for people, as in Architecture
+  std::string gate;    // for people, as in Architecture
+  bool decays = true;  // as in Architecture
   StateShape shape;
   StateLayout state;
   std::unique_ptr<Sublayer> sublayer;

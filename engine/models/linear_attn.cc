@@ -186,6 +186,7 @@ GatedOperands LinearAttnMixer::Prepare(const LinearAttnLayer& layer, const Subla
 Architecture MakeLinearAttn(const LinearAttnConfig& config, const Compute& compute) {
   FlaMixer mixer;
   mixer.gate = "none";
+  mixer.decays = false;
   mixer.shape = {config.heads.num_heads, config.heads.num_kv_heads, config.Map().Features(),
                  config.heads.head_v_dim};
   mixer.sublayer = std::make_unique<LinearAttnMixer>(config, compute, &mixer.state);

@@ -5,7 +5,10 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "engine/engine.h"
+#include "engine/model_summary.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/tiny_family.h"
@@ -13,7 +16,30 @@
 namespace sluice {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
+
+// Of float16 and int8 a sum that nothing decays comes to a stop.
+TEST(LinearAttnTest, RefusesToRoundStatesThatNeverDecay) {
+  for (const char* family : {"LinearAttn", "LinearAttnElu"}) {
+    const TinyFamilyModel model(FindTinyFamily(family));
+    EngineConfig config;
+    config.model_dir = model.path();
+    config.needs_tokenizer = false;
+    config.device = "cpu";
+    config.state_ring = 16;
+    EXPECT_TRUE(Engine::Create(config, nullptr, nullptr).ok());
+    for (const char* type : {"float16", "int8"}) {
+      config.state_type = type;
+      const absl::Status loaded = Engine::Create(config, nullptr, nullptr).status();
+      EXPECT_EQ(loaded.code(), absl::StatusCode::kInvalidArgument) << loaded;
+      EXPECT_THAT(std::string(loaded.message()),
+                  AllOf(HasSubstr(absl::StrCat("state_type is ", type)),
+                        HasSubstr("linear_attn never decay"), HasSubstr("must be float32")));
+      EXPECT_EQ(SummarizeModel(config).status(), loaded);
+    }
+  }
+}
 
 // A file of tied maps may hold either name, or both.
 class TiedMapsTest : public testing::Test {

@@ -73,6 +73,10 @@ std::string ConfigText(const TinyFamily& family) {
 
 }  // namespace
 
+bool TinyFamily::decays() const {
+  return !absl::StrContains(config, R"("model_type":"linear_attn")");
+}
+
 const std::vector<TinyFamily>& TinyFamilies() {
   static const auto* const families = new std::vector<TinyFamily>{
       {"DecayingFastWeights",

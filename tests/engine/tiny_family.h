@@ -18,6 +18,9 @@ namespace sluice {
 struct TinyFamily {
   const char* name;    // of the test
   const char* config;  // config.json, but for vocab_size and token ids
+
+  // Whether its states may be rounded.
+  bool decays() const;
 };
 
 // What gtest prints of it.
