@@ -14,6 +14,8 @@ import re
 import subprocess
 import sys
 
+import engine_output
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHUNKS = ((1, 2048), (8, 2048), (1, 16384), (8, 4096), (1, 32768))
 STEPS = (64, 128, 512)
@@ -36,8 +38,7 @@ def our_engine(build, model):
     """Tokens a second by (what, shape)."""
     text = output_of([build / "tests/engine_bench", "--model", model, "--device", "cuda", "--decode",
                       ",".join(map(str, DECODES)), "--prefill", ",".join(map(str, PREFILLS))])
-    rows = re.findall(r"^(prefill|decode) +(\S+) .* ([0-9]+) tok/s", text, re.MULTILINE)
-    return {(what, shape): float(rate) for what, shape, rate in rows}
+    return {(figure.what, figure.shape): figure.rate for figure in engine_output.parse(text).figures}
 
 
 def peer(cases):

@@ -1,12 +1,13 @@
 // Tokens a second of a whole engine: prefill of prompts, and decode of many sequences at once.
 //
 //   engine_bench --model DIR [--device cpu|cuda] [--dtype bfloat16|float32] [--decode 1,16,64]
-//                [--prefill 4096,8x2048] [--threads N] [--deterministic auto|true|false]
-//                [--state_type float32|float16|int8] [--state_ring N]
-//                [--step_tokens N] [--repeats N]
+//                [--context 1024,65536] [--prefill 4096,8x2048] [--threads N]
+//                [--deterministic auto|true|false] [--state_type float32|float16|int8]
+//                [--state_ring N] [--step_tokens N] [--repeats N]
 //
 // Prompts are random token ids, so that any checkpoint will do. Decode figures come from the steps
-// in which every sequence decodes and nothing is prefilled; prefill figures from the first planned
+// in which every sequence decodes and nothing is prefilled, with --context after prompts of so many
+// tokens; prefill figures from the first planned
 // step to the last first token. Prints one line a figure, the median of the repeats, with its share
 // of the roofline. For decode that is the weights read once and the states read and written, at the
 // speed of a copy. For prefill it is two operations a weight and token and those of the recurrence,
@@ -32,11 +33,13 @@
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "engine/model_config.h"
 #include "engine/open_device.h"
 #include "kernels/gated_chunk.h"
+#include "kernels/segment.h"
 #include "tests/bench/kernel_timer.h"
 
 ABSL_FLAG(std::string, model, "", "Hugging Face model directory; needs no tokenizer");
@@ -48,12 +51,16 @@ ABSL_FLAG(int32_t, state_ring, 0, "as sluice-server's");
 ABSL_FLAG(std::string, deterministic, "auto", "as sluice-server's");
 ABSL_FLAG(int32_t, step_tokens, 0, "tokens a step; 0: the engine's default");
 ABSL_FLAG(std::string, decode, "1,16", "sequences that decode at once, comma separated");
+ABSL_FLAG(std::string, context, "",
+          "tokens of the prompts before decode, comma separated; empty: 64");
 ABSL_FLAG(std::string, prefill, "4096", "prompts: LENGTH or COUNTxLENGTH, comma separated");
 ABSL_FLAG(int32_t, output, 128, "tokens that each decoding sequence generates");
 ABSL_FLAG(int32_t, repeats, 5, "runs of each figure");
 
 namespace sluice {
 namespace {
+
+constexpr int32_t kShortContext = 64;  // tokens, where no other is asked for
 
 class WaitingSink : public Sink {
  public:
@@ -198,13 +205,18 @@ Floor FloorOf(const EngineInfo& info, const ModelConfig& model, const Ceilings& 
           .step_tokens = info.max_step_tokens};
 }
 
-void BenchDecode(Engine* engine, StepLog* log, const Floor& floor, int32_t batch) {
+// Sequences whose prompts are done decode beside the prompts of the others, and must go on when the
+// last of these is done.
+void BenchDecode(Engine* engine, StepLog* log, const Floor& floor, int32_t batch, int32_t context) {
+  const int32_t step_prompt = std::max(floor.step_tokens - batch - kChunk, kChunk);
+  const int64_t prompt_steps = int64_t{batch} * context / step_prompt + batch;
+  const auto output = static_cast<int32_t>(absl::GetFlag(FLAGS_output) + prompt_steps);
   std::vector<double> seconds_a_step;
   for (int32_t repeat = 0; repeat < absl::GetFlag(FLAGS_repeats); ++repeat) {
     std::vector<Request> requests;
     requests.reserve(batch);
     for (int32_t i = 0; i < batch; ++i) {
-      requests.push_back(RandomPrompt(engine->info(), 64, absl::GetFlag(FLAGS_output), i));
+      requests.push_back(RandomPrompt(engine->info(), context, output, i));
     }
     log->Take();
     RunAll(engine, std::move(requests));
@@ -222,8 +234,11 @@ void BenchDecode(Engine* engine, StepLog* log, const Floor& floor, int32_t batch
     return;
   }
   const double median = Median(seconds_a_step);
-  std::printf("decode  B=%-7d %9.3f ms a step %10.0f tok/s %5.1f %% of the roofline\n", batch,
-              median * 1e3, batch / median, 100 * floor.DecodeSeconds(batch) / median);
+  const std::string after =
+      absl::GetFlag(FLAGS_context).empty() ? "" : absl::StrCat(" after ", context, " tokens");
+  std::printf("decode  B=%-7d%s %9.3f ms a step %10.0f tok/s %5.1f %% of the roofline\n", batch,
+              after.c_str(), median * 1e3, batch / median,
+              100 * floor.DecodeSeconds(batch) / median);
 }
 
 void BenchPrefill(Engine* engine, const Floor& floor, int32_t count, int32_t length) {
@@ -255,6 +270,15 @@ Ceilings MeasureCeilingsOf(const EngineConfig& config) {
   std::exit(1);
 }
 
+std::vector<int32_t> Contexts() {
+  std::vector<int32_t> contexts;
+  for (const std::string& item : Items(absl::GetFlag(FLAGS_context))) {
+    contexts.push_back(Number(item));
+  }
+  if (contexts.empty()) contexts.push_back(kShortContext);
+  return contexts;
+}
+
 int Main() {
   EngineConfig config;
   config.model_dir = absl::GetFlag(FLAGS_model);
@@ -266,6 +290,9 @@ int Main() {
   config.max_step_tokens = absl::GetFlag(FLAGS_step_tokens);
   config.state_type = absl::GetFlag(FLAGS_state_type);
   config.state_ring = absl::GetFlag(FLAGS_state_ring);
+  const std::vector<int32_t> contexts = Contexts();
+  config.max_prompt_tokens =
+      std::max(config.max_prompt_tokens, *std::max_element(contexts.begin(), contexts.end()));
   StepLog log;
   const absl::Time start = absl::Now();
   auto engine = Engine::Create(config, &log, nullptr);
@@ -277,10 +304,11 @@ int Main() {
   getrusage(RUSAGE_SELF, &usage);
   const EngineInfo& info = (*engine)->info();
   std::printf(
-      "%s, %s, %.1f M weights (%.1f MiB), state %.2f MiB a slot, %d slots, %d tokens a step\n",
+      "%s, %s, %.1f M weights (%.1f MiB), state %.2f MiB a slot (%s, ring %d), %d slots, %d tokens "
+      "a step\n",
       info.device.c_str(), info.weight_dtype.c_str(), info.parameters / 1e6,
-      info.weight_bytes / 1048576.0, info.state_bytes / 1048576.0, info.state_slots,
-      info.max_step_tokens);
+      info.weight_bytes / 1048576.0, info.state_bytes / 1048576.0, config.state_type.c_str(),
+      config.state_ring, info.state_slots, info.max_step_tokens);
   std::printf("load    %9.3f s, host memory %.1f MiB at the peak, %.1f MiB after\n",
               absl::ToDoubleSeconds(absl::Now() - start), usage.ru_maxrss / 1024.0, ResidentMiB());
   const Ceilings ceilings = MeasureCeilingsOf(config);
@@ -295,8 +323,10 @@ int Main() {
     BenchPrefill(engine->get(), floor, single ? 1 : Number(shape.first),
                  Number(single ? shape.first : shape.second));
   }
-  for (const std::string& item : Items(absl::GetFlag(FLAGS_decode))) {
-    BenchDecode(engine->get(), &log, floor, Number(item));
+  for (const int32_t context : contexts) {
+    for (const std::string& item : Items(absl::GetFlag(FLAGS_decode))) {
+      BenchDecode(engine->get(), &log, floor, Number(item), context);
+    }
   }
   return 0;
 }

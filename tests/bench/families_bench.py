@@ -9,17 +9,14 @@ the roofline as engine_bench counts it.
 """
 import argparse
 import pathlib
-import re
 import subprocess
 import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
+import engine_output  # noqa: E402
 from random_checkpoint_sizes import SIZES  # noqa: E402
-
-MODEL = re.compile(r"(?P<device>.*), (?P<dtype>\S+), (?P<weights>[\d.]+) M weights .* state (?P<state>[\d.]+) MiB")
-FIGURE = re.compile(r"(?P<what>prefill \d+x\d+|decode  B=\d+) +[\d.]+ ms .* (?P<rate>\d+) tok/s +(?P<share>[\d.]+) %")
 
 
 def parse_arguments():
@@ -61,15 +58,15 @@ def main():
     for number, model in enumerate(arguments.models):
         said = measure(arguments, model)
         print(said, file=sys.stderr)
-        described = MODEL.search(said)
-        figures = FIGURE.findall(said)
+        output = engine_output.parse(said)
+        figures = output.figures
         if number == 0:
-            print(f"{described['device']}, weights {described['dtype']}\n")
-            heads = "".join(f" {' '.join(what.split())} |" for what, _, _ in figures)
+            print(f"{output.device}, weights {output.dtype}\n")
+            heads = "".join(f" {figure.what} {figure.shape} |" for figure in figures)
             print(f"| `model_type` | weights | state, MiB a sequence |{heads}")
             print(f"|---|--:|--:|{'--:|' * len(figures)}")
-        cells = "".join(f" {int(rate):,} ({float(share):.0f} %) |" for _, rate, share in figures)
-        print(f"| `{model}` | {described['weights']} M | {described['state']} |{cells}", flush=True)
+        cells = "".join(f" {figure.rate:,.0f} ({100 * figure.share:.0f} %) |" for figure in figures)
+        print(f"| `{model}` | {output.weights} M | {output.state_mib} |{cells}", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,7 @@ One panel a file. Needs matplotlib (tests/bench/requirements.txt).
 import csv
 import sys
 
-import matplotlib
-
-matplotlib.use("svg")
-matplotlib.rcParams.update({"svg.hashsalt": "sluice", "svg.fonttype": "none", "font.size": 9})
-import matplotlib.pyplot as plt  # noqa: E402
+import svg_plot
 
 STYLES = {"parallel": ("tab:red", "o"), "recurrent": ("tab:blue", "s"), "chunkwise": ("tab:green", "^")}
 
@@ -44,24 +40,18 @@ def draw(axes, title, forms):
     for form, (color, marker) in STYLES.items():
         axes.plot(*zip(*forms[form]), color=color, marker=marker, markersize=3.5, linewidth=1.2, label=form)
     draw_slopes(axes, forms)
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
     axes.set_title(title.replace("; ", "\n"), fontsize=8)
-    axes.set_xlabel("tokens T")
-    axes.set_ylabel("milliseconds")
-    axes.grid(True, which="major", linewidth=0.3)
-    axes.legend()
+    svg_plot.logarithmic(axes, "tokens T", "milliseconds")
 
 
 def main():
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     out, paths = sys.argv[1], sys.argv[2:]
-    figure, panels = plt.subplots(1, len(paths), figsize=(4.6 * len(paths), 3.8), squeeze=False)
-    for axes, path in zip(panels[0], paths):
+    figure, panels = svg_plot.panels(len(paths))
+    for axes, path in zip(panels, paths):
         draw(axes, *read(path))
-    figure.tight_layout()
-    figure.savefig(out, metadata={"Date": None})
+    svg_plot.save(figure, out)
 
 
 if __name__ == "__main__":
