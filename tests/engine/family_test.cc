@@ -141,7 +141,7 @@ TEST_P(FamilyTest, DecodesTheSameBehindARing) {
   }
 }
 
-// What low precision costs is bounded; kernels/README.md says how much it is.
+// What low precision costs is bounded; tests/bench/README.md says how much it is.
 TEST_P(FamilyTest, DecodesNearlyTheSameFromRoundedStates) {
   if (!std::get<1>(GetParam()).decays()) GTEST_SKIP() << "rounded states are refused";
   const auto want = Finish(Open().get(), Generate(Tokens(70, 2), 24));
