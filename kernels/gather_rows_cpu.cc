@@ -31,7 +31,9 @@ void CopyRow(const GatherRowsArgs& args, int64_t row) {
 void GatherRowsCpu(const GatherRowsArgs& args, ThreadPool& pool) {
   SLUICE_CHECK(args.rows >= 0);
   SLUICE_CHECK(args.dim > 0 && args.dim % 8 == 0);
-  SLUICE_CHECK(args.table_dtype != DType::kFloat16 && args.out_dtype != DType::kFloat16);
+  for (const DType dtype : {args.table_dtype, args.out_dtype}) {
+    SLUICE_CHECK(dtype == DType::kFloat32 || dtype == DType::kBFloat16);
+  }
   pool.Ranges(args.rows, kElementGrain / args.dim, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) CopyRow(args, row);
   });
