@@ -127,6 +127,8 @@ struct CudaOptions {
   bool batch_invariant = false;
   // The kernels that every GPU of compute capability 8.0 has, also where there are others.
   bool portable = false;
+  // Products with float8 weights will be asked for: takes the memory that some are widened into.
+  bool float8_weights = false;
 };
 
 // Null with a reason in `*error` if this build has no CUDA, or there is no such GPU, or it is too

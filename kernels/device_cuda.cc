@@ -178,7 +178,8 @@ std::unique_ptr<Device> OpenDevice(const CudaOptions& options, const cudaDeviceP
   SLUICE_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   std::unique_ptr<TransferCuda> transfer = TransferCuda::Create(stream);
   if (!OpenCublasLt(error)) return nullptr;
-  std::unique_ptr<LinearCuda> linear = LinearCuda::Create(options.batch_invariant);
+  std::unique_ptr<LinearCuda> linear =
+      LinearCuda::Create(options.batch_invariant, options.float8_weights);
   if (transfer == nullptr || linear == nullptr) {
     *error = "not enough memory on the GPU or page-locked on the host to open the GPU";
     transfer.reset();

@@ -13,6 +13,7 @@
 
 #include "kernels/bfloat16_cpu.h"
 #include "kernels/check.h"
+#include "kernels/float8_cpu.h"
 #include "kernels/linear_few_rows_cpu.h"
 
 namespace sluice {
@@ -110,10 +111,10 @@ class LinearCpu::Products {
  public:
   explicit Products(ThreadPool& pool) : pool_(pool), scratch_(pool.threads()) {}
 
-  // The same with x rounded to bfloat16, if the weight is and the processor multiplies that. The
-  // rounded x lasts until the next call.
+  // The same with x rounded to bfloat16, if the weight is that or stands for it and the processor
+  // multiplies it. The rounded x lasts until the next call.
   LinearArgs RoundX(const LinearArgs& args) {
-    if (args.weight_dtype != DType::kBFloat16 || !has_bfloat16_) return args;
+    if (args.weight_dtype == DType::kFloat32 || !has_bfloat16_) return args;
     const int64_t in_dim = args.in_dim;
     const float* x = static_cast<const float*>(args.x);
     rounded_.Reserve(args.rows * in_dim * 2);
@@ -170,15 +171,35 @@ class LinearCpu::Products {
     int32_t thread;
   };
 
-  static bool Widens(const LinearArgs& args) { return args.weight_dtype != args.x_dtype; }
-
   // Outputs of a task: enough tasks for all threads, but never a matter of how many there are,
-  // since the library may add in another order for another number of outputs.
+  // since the library may add in another order for another number of outputs. Nor is it one of a
+  // weight's being bfloat16 or float8.
   static int64_t PieceOf(const LinearArgs& args) {
     int64_t piece = std::min<int64_t>(args.out_dim / kPieces, kMaxPiece);
-    if (Widens(args)) piece = std::min(piece, kWidenedBytes / (int64_t{args.in_dim} * 4));
+    if (args.x_dtype == DType::kFloat32 && args.weight_dtype != DType::kFloat32) {
+      piece = std::min(piece, kWidenedBytes / (int64_t{args.in_dim} * 4));
+    }
     piece = std::max<int64_t>((piece + kOutputGrain - 1) / kOutputGrain, 1) * kOutputGrain;
     return std::min<int64_t>(piece, args.out_dim);
+  }
+
+  // The weights of some outputs in the type of x.
+  static void Widen(const LinearArgs& args, int64_t output, int64_t outputs, void* to) {
+    const int64_t in_dim = args.in_dim;
+    if (args.weight_dtype == DType::kBFloat16) {
+      WidenBFloat16(static_cast<const uint16_t*>(args.weight) + output * in_dim, outputs * in_dim,
+                    static_cast<float*>(to));
+      return;
+    }
+    const auto* codes = static_cast<const uint8_t*>(args.weight) + output * in_dim;
+    for (int64_t row = 0; row < outputs; ++row, codes += in_dim) {
+      const float scale = args.weight_scale[output + row];
+      if (args.x_dtype == DType::kBFloat16) {
+        WidenFloat8(codes, in_dim, scale, static_cast<uint16_t*>(to) + row * in_dim);
+      } else {
+        WidenFloat8(codes, in_dim, scale, static_cast<float*>(to) + row * in_dim);
+      }
+    }
   }
 
   void RunPiece(const Piece& piece) {
@@ -190,12 +211,10 @@ class LinearCpu::Products {
     char* weight =
         static_cast<char*>(const_cast<void*>(args.weight)) + at * DTypeBytes(args.weight_dtype);
     float* y = static_cast<float*>(args.y) + piece.row * args.y_stride + piece.output;
-    if (Widens(args)) {
+    if (args.weight_dtype != args.x_dtype) {
       Scratch& widened = scratch_[piece.thread].widened;
-      const int64_t numbers = piece.outputs * args.in_dim;
-      widened.Reserve(numbers * 4);
-      WidenBFloat16(reinterpret_cast<uint16_t*>(weight), numbers,
-                    static_cast<float*>(widened.data()));
+      widened.Reserve(piece.outputs * args.in_dim * DTypeBytes(args.x_dtype));
+      Widen(args, piece.output, piece.outputs, widened.data());
       weight = static_cast<char*>(widened.data());
     }
     try {
@@ -277,6 +296,7 @@ void LinearCpu::Run(const LinearArgs& args) {
   SLUICE_CHECK(args.out_dim >= 8 && (args.out_dim % 8 == 0 || !args.accumulate));
   SLUICE_CHECK(args.x_stride >= args.in_dim && args.y_stride >= args.out_dim);
   CheckLinearBatch(args);
+  CheckFloat8Weight(args);
   if (args.rows == 0) return;
   for (int32_t product = 0; product < args.batch; ++product) RunOne(ProductOf(args, product));
 }

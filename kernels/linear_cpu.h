@@ -4,7 +4,8 @@
 // the same bits whatever the number of rows and their content. More rows are cut into blocks of
 // fixed sizes for oneDNN, and the rest goes to our own kernel, which is faster on so few. With a
 // bfloat16 weight, x is rounded to bfloat16 if the processor multiplies that, else the weight is
-// widened to float32 piece by piece.
+// widened to float32 piece by piece. A float8 weight is widened to bfloat16, or to that float32, by
+// the same pieces, or eight outputs at a time, so that the bits are those of a bfloat16 weight.
 //
 // Where it must not matter how many rows there are, our own kernel does all of them.
 //

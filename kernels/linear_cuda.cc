@@ -1,5 +1,7 @@
 #include "kernels/linear_cuda.h"
 
+#include <algorithm>
+
 #include "kernels/check.h"
 #include "kernels/cuda_check.h"
 #include "kernels/cuda_ops.h"
@@ -19,6 +21,7 @@ namespace {
 constexpr size_t kWorkspaceBytes = size_t{32} << 20;
 constexpr int64_t kFewAdditions = int64_t{1} << 23;
 constexpr uint32_t kAlignment = 16;  // bytes: x and y may be columns of a wider matrix
+constexpr int64_t kPartGrain = 128;  // outputs of a part of a float8 weight
 
 cudaDataType_t CudaType(DType dtype) {
   SLUICE_CHECK(dtype == DType::kFloat32 || dtype == DType::kBFloat16);
@@ -52,23 +55,25 @@ void RepeatLayout(cublasLtMatrixLayout_t layout, int32_t batch, int64_t step) {
 
 }  // namespace
 
-std::unique_ptr<LinearCuda> LinearCuda::Create(bool batch_invariant) {
+std::unique_ptr<LinearCuda> LinearCuda::Create(bool batch_invariant, bool float8_weights) {
   void* workspace = nullptr;
-  if (cudaMalloc(&workspace, kWorkspaceBytes) != cudaSuccess) {
-    (void)cudaGetLastError();
-    return nullptr;
-  }
+  void* widened = nullptr;
   cublasLtHandle_t handle = nullptr;
-  if (cublasLtCreate(&handle) != CUBLAS_STATUS_SUCCESS) {
-    SLUICE_CUDA_CHECK(cudaFree(workspace));
-    return nullptr;
+  if (cudaMalloc(&workspace, kWorkspaceBytes) == cudaSuccess &&
+      (!float8_weights || cudaMalloc(&widened, kWidenedBytes) == cudaSuccess) &&
+      cublasLtCreate(&handle) == CUBLAS_STATUS_SUCCESS) {
+    return std::unique_ptr<LinearCuda>(new LinearCuda(handle, workspace, widened, batch_invariant));
   }
-  return std::unique_ptr<LinearCuda>(new LinearCuda(handle, workspace, batch_invariant));
+  (void)cudaGetLastError();
+  SLUICE_CUDA_CHECK(cudaFree(workspace));
+  SLUICE_CUDA_CHECK(cudaFree(widened));
+  return nullptr;
 }
 
 LinearCuda::~LinearCuda() {
   SLUICE_CUBLAS_CHECK(cublasLtDestroy(handle_));
   SLUICE_CUDA_CHECK(cudaFree(workspace_));
+  SLUICE_CUDA_CHECK(cudaFree(widened_));
 }
 
 void LinearCuda::LayOut(const Shape& shape, Plan* plan) {
@@ -126,21 +131,58 @@ LinearCuda::Plan LinearCuda::MakePlan(const Shape& shape) const {
 }
 
 void LinearCuda::Run(const LinearArgs& args, cudaStream_t stream) {
-  const bool any_out_dim = args.y_dtype == DType::kFloat32 && !args.accumulate;
+  const bool is_float8 = args.weight_dtype == DType::kFloat8;
+  const bool any_out_dim = args.y_dtype == DType::kFloat32 && !args.accumulate && !is_float8;
   SLUICE_CHECK(args.rows >= 0 && args.in_dim > 0 && args.out_dim >= 8);
   SLUICE_CHECK(args.in_dim % 8 == 0 && (args.out_dim % 8 == 0 || any_out_dim));
-  SLUICE_CHECK(args.x_dtype == args.weight_dtype);
+  SLUICE_CHECK(args.x_dtype == (is_float8 ? DType::kBFloat16 : args.weight_dtype));
   SLUICE_CHECK(args.y_dtype == args.x_dtype || args.y_dtype == DType::kFloat32);
   SLUICE_CHECK(args.x_stride >= args.in_dim && args.y_stride >= args.out_dim);
   SLUICE_CHECK(args.x_stride % 8 == 0 && (args.y_stride % 8 == 0 || any_out_dim));
   SLUICE_CHECK(IsAligned16(args.x) && IsAligned16(args.weight) && IsAligned16(args.y));
   CheckLinearBatch(args);
+  CheckFloat8Weight(args);
   if (args.rows == 0) return;
 
   if (!batch_invariant_ && SuitsFewRows(args)) {
     LinearFewRowsCuda(args, stream);
+  } else if (is_float8) {
+    RunFloat8(args, stream);
+  } else {
+    RunLibrary(args, stream);
+  }
+}
+
+// How a weight is cut into parts depends on its own size alone.
+void LinearCuda::RunFloat8(const LinearArgs& args, cudaStream_t stream) {
+  SLUICE_CHECK(IsAligned16(args.weight_scale));
+  if (!batch_invariant_ && args.rows <= kLinearFloat8Rows) {
+    LinearFloat8RowsCuda(args, stream);
     return;
   }
+  const int64_t in_dim = args.in_dim;
+  const int64_t most = kWidenedBytes / (in_dim * 2) / kPartGrain * kPartGrain;
+  SLUICE_CHECK(widened_ != nullptr && most > 0);
+  const int64_t parts = (args.out_dim + most - 1) / most;
+  const int64_t grains = (args.out_dim + parts * kPartGrain - 1) / (parts * kPartGrain);
+  const int64_t part_outputs = grains * kPartGrain;
+  for (int64_t begin = 0; begin < args.out_dim; begin += part_outputs) {
+    LinearArgs part = args;
+    part.out_dim = static_cast<int32_t>(std::min(part_outputs, args.out_dim - begin));
+    WidenFloat8Cuda({.rows = part.out_dim,
+                     .in_dim = args.in_dim,
+                     .codes = static_cast<const char*>(args.weight) + begin * in_dim,
+                     .scales = args.weight_scale + begin},
+                    widened_, stream);
+    part.weight_dtype = DType::kBFloat16;
+    part.weight = widened_;
+    part.weight_scale = nullptr;
+    part.y = static_cast<char*>(args.y) + begin * DTypeBytes(args.y_dtype);
+    RunLibrary(part, stream);
+  }
+}
+
+void LinearCuda::RunLibrary(const LinearArgs& args, cudaStream_t stream) {
   const bool batched = args.batch > 1;
   const Shape shape{.rows = args.rows,
                     .in_dim = args.in_dim,

@@ -1,5 +1,5 @@
-// Linear on the GPU: of a few rows by a kernel of ours, which is bound by reading the weights, and
-// by cuBLASLt.
+// Linear on the GPU: of a few rows by a kernel of ours, which is bound by reading the weights, of
+// more rows and float8 weights by another one, and by cuBLASLt.
 #pragma once
 
 #include <cublasLt.h>
@@ -16,10 +16,25 @@
 namespace sluice {
 
 constexpr int32_t kLinearFewRows = 8;  // those of a tensor core product
+constexpr int32_t kLinearFloat8Rows = 128;
 
 // 1 to kLinearFewRows rows of what LinearCuda takes. A row gets the same bits whatever their
-// number. Reads bfloat16 weights before the kernels queued earlier have ended (launch.cuh).
+// number, and the same of float8 weights as of the bfloat16 ones that they stand for. Reads weights
+// of both before the kernels queued earlier have ended (launch.cuh).
 void LinearFewRowsCuda(const LinearArgs& args, cudaStream_t stream);
+
+// 1 to kLinearFloat8Rows rows of what LinearCuda takes with a float8 weight, which it too reads
+// early. What a row gets may depend on how many there are.
+void LinearFloat8RowsCuda(const LinearArgs& args, cudaStream_t stream);
+
+struct Float8Rows {
+  int32_t rows;
+  int32_t in_dim;       // multiple of 16
+  const void* codes;    // [rows, in_dim]
+  const float* scales;  // [rows]
+};
+// The bfloat16 numbers [rows, in_dim] that they stand for. Reads them early.
+void WidenFloat8Cuda(const Float8Rows& from, void* widened, cudaStream_t stream);
 
 // Belongs to one thread and one GPU. The library's choice of algorithm is asked for by shape, rows
 // included, and kept; it answers the same question the same way, so that a shape gives the same
@@ -28,13 +43,19 @@ void LinearFewRowsCuda(const LinearArgs& args, cudaStream_t stream);
 //
 // Batch invariant: whatever the rows, the algorithm is the one for kInvariantRows of them, and one
 // that does not share out K, so that a result is the same sum in the same order.
+//
+// A float8 weight is widened to bfloat16 for the library: of more than kLinearFloat8Rows rows, and
+// of any number where it must not matter how many there are. What is widened at once has room in
+// memory of kWidenedBytes; a larger weight is multiplied by parts of its outputs.
 class LinearCuda {
  public:
   static constexpr size_t kMaxPlans = 8192;
   static constexpr int32_t kInvariantRows = 128;
+  static constexpr int64_t kWidenedBytes = int64_t{64} << 20;
 
-  // Takes workspace and a library handle; null if there is not that much memory.
-  static std::unique_ptr<LinearCuda> Create(bool batch_invariant);
+  // Takes workspace, memory to widen float8 weights in if there are to be any, and a library
+  // handle; null if there is not that much memory.
+  static std::unique_ptr<LinearCuda> Create(bool batch_invariant, bool float8_weights);
   LinearCuda(const LinearCuda&) = delete;
   LinearCuda& operator=(const LinearCuda&) = delete;
   ~LinearCuda();
@@ -69,13 +90,19 @@ class LinearCuda {
     cublasLtMatmulAlgo_t algorithm;
   };
 
-  LinearCuda(cublasLtHandle_t handle, void* workspace, bool batch_invariant)
-      : handle_(handle), workspace_(workspace), batch_invariant_(batch_invariant) {}
+  LinearCuda(cublasLtHandle_t handle, void* workspace, void* widened, bool batch_invariant)
+      : handle_(handle),
+        workspace_(workspace),
+        widened_(widened),
+        batch_invariant_(batch_invariant) {}
   static void LayOut(const Shape& shape, Plan* plan);
   Plan MakePlan(const Shape& shape) const;
+  void RunFloat8(const LinearArgs& args, cudaStream_t stream);
+  void RunLibrary(const LinearArgs& args, cudaStream_t stream);
 
   cublasLtHandle_t const handle_;
   void* const workspace_;
+  void* const widened_;  // null if no float8 weights are to come
   const bool batch_invariant_;
   std::map<Shape, Plan> plans_;
 };

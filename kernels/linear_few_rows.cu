@@ -2,6 +2,7 @@
 #include <type_traits>
 
 #include "kernels/check.h"
+#include "kernels/float8.cuh"
 #include "kernels/launch.cuh"
 #include "kernels/linear_cuda.h"
 #include "kernels/mma.cuh"
@@ -12,7 +13,7 @@
 namespace sluice {
 namespace {
 
-constexpr int kWarps = 8;  // that multiply; of bfloat16 one more fetches
+constexpr int kWarps = 8;  // that multiply; with tensor cores one more fetches
 constexpr int kThreads = kWarps * kWarp;
 constexpr int kFeedingThreads = kThreads + kWarp;
 constexpr int kTile = 16;               // outputs of one
@@ -26,26 +27,31 @@ constexpr int kPitch = kChunk + kStep;  // neighbouring rows of a tile lie in ot
 constexpr int kSumPitch = kTile + 4;    // likewise
 constexpr int kPlainDim = 128;          // of K: no more is over before a ring has begun
 
-using Chunk = __nv_bfloat16[kTile][kPitch];
+// Weights are bfloat16, or float8 in half as many bytes, of which as many are on their way.
+template <typename Weight>
+using Chunk = Weight[kTile][kPitch];
+template <typename Weight>
+constexpr int kStagesOfBFloat16 = static_cast<int>(sizeof(__nv_bfloat16) / sizeof(Weight));
 
-template <int kStages>
+template <typename Weight, int kStages>
 struct Shared {
-  StageRing<Chunk, kStages> weights;
+  StageRing<Chunk<Weight>, kStages> weights;
   float sums[kWarps][kLinearFewRows][kSumPitch];
 };
 
 // A block owns neighbouring outputs of one product and takes them tile by tile, a tile's weights
 // chunk by chunk of K.
+template <typename Weight>
 struct Work {
   const __nv_bfloat16* x;
-  const __nv_bfloat16* weight;
+  const Weight* weight;
   int32_t begin;  // of the outputs
   int32_t end;
   int32_t chunks;
 
   __device__ explicit Work(const LinearArgs& args)
       : x(static_cast<const __nv_bfloat16*>(args.x) + blockIdx.y * args.x_step),
-        weight(static_cast<const __nv_bfloat16*>(args.weight) + blockIdx.y * args.weight_step),
+        weight(static_cast<const Weight*>(args.weight) + blockIdx.y * args.weight_step),
         begin(static_cast<int32_t>(int64_t{args.out_dim} * blockIdx.x / gridDim.x)),
         end(static_cast<int32_t>(int64_t{args.out_dim} * (blockIdx.x + 1) / gridDim.x)),
         chunks((args.in_dim + kChunk - 1) / kChunk) {}
@@ -59,18 +65,20 @@ constexpr int kFullArrivals = kWarp;
 
 // Starts copying a chunk of a tile's weights, from `from` on, to a stage. Those of outputs and of K
 // that are not there stay what they were.
-__device__ void FetchChunk(const __nv_bfloat16* from, int32_t in_dim, int outputs, int length,
-                           Chunk& to, Barrier& full) {
+template <typename Weight>
+__device__ void FetchChunk(const Weight* from, int32_t in_dim, int outputs, int length,
+                           Chunk<Weight>& to, Barrier& full) {
   const int lane = threadIdx.x % kWarp;
 #if __CUDA_ARCH__ >= 900
   // Whole runs of memory, by the copy engine.
-  const int bytes = length * static_cast<int>(sizeof(__nv_bfloat16));
+  const int bytes = length * static_cast<int>(sizeof(Weight));
   if (lane == 0) full.ArriveExpecting(outputs * bytes);
   __syncwarp();
   if (lane < outputs) BulkCopy(to[lane], from + int64_t{lane} * in_dim, bytes, full);
 #else
+  constexpr int kCopied = 16 / sizeof(Weight);
   for (int output = 0; output < outputs; ++output) {
-    for (int k = lane * kPack; k < length; k += kWarp * kPack) {
+    for (int k = lane * kCopied; k < length; k += kWarp * kCopied) {
       CopyAsync(&to[output][k], from + int64_t{output} * in_dim + k, true);
     }
   }
@@ -80,15 +88,16 @@ __device__ void FetchChunk(const __nv_bfloat16* from, int32_t in_dim, int output
 
 // The fetching warp: all of the block's weights in the order in which they are used, a stage each
 // as soon as it is free.
-template <int kStages>
-__device__ void Feed(const LinearArgs& args, const Work& work, Shared<kStages>& shared) {
+template <typename Weight, int kStages>
+__device__ void Feed(const LinearArgs& args, const Work<Weight>& work,
+                     Shared<Weight, kStages>& shared) {
   auto place = Filling(shared.weights);
   for (int32_t output = work.begin; output < work.end; output += kTile) {
     for (int32_t k = 0; k < args.in_dim; k += kChunk) {
       place.empty().Wait(place.parity);
-      FetchChunk(work.weight + int64_t{output} * args.in_dim + k, args.in_dim,
-                 min(kTile, work.end - output), min(kChunk, args.in_dim - k), place.stage(),
-                 place.full());
+      FetchChunk<Weight>(work.weight + int64_t{output} * args.in_dim + k, args.in_dim,
+                         min(kTile, work.end - output), min(kChunk, args.in_dim - k), place.stage(),
+                         place.full());
       place.Advance();
     }
   }
@@ -121,8 +130,15 @@ __device__ int OwnColumn() {
   return static_cast<int>(threadIdx.x) / kWarp * kPart + static_cast<int>(threadIdx.x) % 4 * kPack;
 }
 
+// Eight neighbours at `from`, 16-byte aligned.
+__device__ uint4 LoadEight(const __nv_bfloat16* from) {
+  return *reinterpret_cast<const uint4*>(from);
+}
+
 // Adds the products of the warp's part of a chunk, of which `length` columns of K are there.
-__device__ void AddPart(const Inputs& x, const Chunk& weights, int32_t length, float (&sums)[4]) {
+template <typename Weight>
+__device__ void AddPart(const Inputs& x, const Chunk<Weight>& weights, int32_t length,
+                        float (&sums)[4]) {
   const int lane = threadIdx.x % kWarp;
 #pragma unroll
   for (int step = 0; step < kPart / kStep; ++step) {
@@ -130,8 +146,8 @@ __device__ void AddPart(const Inputs& x, const Chunk& weights, int32_t length, f
     uint4 low = make_uint4(0, 0, 0, 0);  // What lies behind K may be no number.
     uint4 high = low;
     if (k < length) {
-      low = *reinterpret_cast<const uint4*>(&weights[lane / 4][k]);
-      high = *reinterpret_cast<const uint4*>(&weights[lane / 4 + 8][k]);
+      low = LoadEight(&weights[lane / 4][k]);
+      high = LoadEight(&weights[lane / 4 + 8][k]);
     }
     const uint4 packs = x.packs[step];
     Mma(sums, make_uint4(low.x, high.x, low.y, high.y), packs.x, packs.y);
@@ -144,21 +160,23 @@ __device__ void MeetMultiplying() { asm volatile("bar.sync 1, %0;\n" ::"n"(kThre
 
 // Adds up what the warps have of a tile, each for its part of K, and stores it: a thread one
 // result.
-template <typename Y>
+template <typename Weight, typename Y>
 struct Results {
   Y* at = nullptr;  // null if the thread has none
   float before = 0.0F;
+  float scale = 1.0F;  // of the weights, exact whenever it is applied
 
-  __device__ Results(const LinearArgs& args, const Work& work, int32_t first) {
+  __device__ Results(const LinearArgs& args, const Work<Weight>& work, int32_t first) {
     const int32_t row = threadIdx.x / kTile;
     const int32_t output = first + static_cast<int32_t>(threadIdx.x) % kTile;
     if (row >= args.rows || output >= work.end) return;
     at = static_cast<Y*>(args.y) + blockIdx.y * args.y_step + row * args.y_stride + output;
     if (args.accumulate) before = ToFloat(*at);
+    if constexpr (std::is_same_v<Weight, Float8>) scale = args.weight_scale[output];
   }
 
   template <int kStages>
-  __device__ void Store(const float (&sums)[4], Shared<kStages>& shared) {
+  __device__ void Store(const float (&sums)[4], Shared<Weight, kStages>& shared) {
     const int lane = threadIdx.x % kWarp;
     MeetMultiplying();  // The tile before has been read.
     auto& own = shared.sums[threadIdx.x / kWarp];
@@ -174,6 +192,7 @@ struct Results {
     for (int warp = 0; warp < kWarps; ++warp) {
       sum += shared.sums[warp][threadIdx.x / kTile][threadIdx.x % kTile];
     }
+    if constexpr (std::is_same_v<Weight, Float8>) sum *= scale;
     *at = FromFloat<Y>(before + sum);
   }
 };
@@ -181,14 +200,15 @@ struct Results {
 // The multiplying warps. Weights are the first operand of the tensor cores, 16 outputs, rows of x
 // the second, so that a row's bits do not depend on the number of rows. x stays in registers if it
 // fits there, else its parts are loaded anew for each tile, kHeld chunks ahead.
-template <typename Y, int kStages>
-__device__ void Multiply(const LinearArgs& args, const Work& work, Shared<kStages>& shared) {
+template <typename Y, typename Weight, int kStages>
+__device__ void Multiply(const LinearArgs& args, const Work<Weight>& work,
+                         Shared<Weight, kStages>& shared) {
   Inputs inputs[kHeld];
 #pragma unroll
   for (int i = 0; i < kHeld; ++i) inputs[i].Load(args, work.x, OwnColumn() + i * kChunk);
   auto place = Draining(shared.weights);
   for (int32_t output = work.begin; output < work.end; output += kTile) {
-    Results<Y> results(args, work, output);
+    Results<Weight, Y> results(args, work, output);
     float sums[4] = {};
     for (int32_t first = 0; first < work.chunks; first += kHeld) {
 #pragma unroll
@@ -196,7 +216,7 @@ __device__ void Multiply(const LinearArgs& args, const Work& work, Shared<kStage
         const int32_t chunk = first + i;
         if (chunk >= work.chunks) break;
         place.full().Wait(place.parity);
-        AddPart(inputs[i], place.stage(), args.in_dim - chunk * kChunk, sums);
+        AddPart<Weight>(inputs[i], place.stage(), args.in_dim - chunk * kChunk, sums);
         place.empty().Arrive();
         place.Advance();
         if (work.chunks <= kHeld) continue;
@@ -211,11 +231,11 @@ __device__ void Multiply(const LinearArgs& args, const Work& work, Shared<kStage
 
 // Grid: (parts of the outputs, products of the batch), one block a multiprocessor. Bound by memory:
 // weights are read once, and asked for before what came before has ended.
-template <typename Y, int kStages>
+template <typename Weight, typename Y, int kStages>
 __global__ __launch_bounds__(kFeedingThreads,
                              2) void LinearFewRowsKernel(const __grid_constant__ LinearArgs args) {
   extern __shared__ __align__(16) unsigned char raw[];
-  auto& shared = *reinterpret_cast<Shared<kStages>*>(raw);
+  auto& shared = *reinterpret_cast<Shared<Weight, kStages>*>(raw);
   AllowNextKernel();
   const bool feeds = threadIdx.x >= kThreads;
   if (threadIdx.x == kThreads) {
@@ -225,7 +245,7 @@ __global__ __launch_bounds__(kFeedingThreads,
 #endif
   }
   __syncthreads();
-  const Work work(args);
+  const Work<Weight> work(args);
   if (feeds) {
     Feed(args, work, shared);
     AwaitEarlierKernels();
@@ -287,23 +307,33 @@ void LaunchPlain(const LinearArgs& args, cudaStream_t stream) {
   LaunchKernel({grid, kThreads}, stream, LinearPlainRowsKernel<T, Y>, args, team);
 }
 
-template <typename Y>
-void LaunchBFloat16(const LinearArgs& args, cudaStream_t stream) {
-  if (args.in_dim <= kPlainDim) {
-    LaunchPlain<__nv_bfloat16, Y>(args, stream);
-    return;
-  }
+template <typename Weight, typename Y>
+void LaunchRing(const LinearArgs& args, cudaStream_t stream) {
   const int32_t most = (args.out_dim + kTile / 2 - 1) / (kTile / 2);
   const int32_t parts = std::clamp(MultiprocessorCount() / args.batch, 1, most);
   const auto launch = [&](auto stages) {
     constexpr int kStages = decltype(stages)::value;
-    const LaunchShape shape = {dim3(parts, args.batch), kFeedingThreads, sizeof(Shared<kStages>)};
-    LaunchKernel(shape, stream, LinearFewRowsKernel<Y, kStages>, args);
+    const LaunchShape shape = {dim3(parts, args.batch), kFeedingThreads,
+                               sizeof(Shared<Weight, kStages>)};
+    LaunchKernel(shape, stream, LinearFewRowsKernel<Weight, Y, kStages>, args);
   };
-  if (LargestSharedBytes() >= sizeof(Shared<kMostStages>)) {
-    launch(std::integral_constant<int, kMostStages>());
+  constexpr int kMost = kMostStages * kStagesOfBFloat16<Weight>;
+  constexpr int kLeast = kLeastStages * kStagesOfBFloat16<Weight>;
+  if (LargestSharedBytes() >= sizeof(Shared<Weight, kMost>)) {
+    launch(std::integral_constant<int, kMost>());
   } else {
-    launch(std::integral_constant<int, kLeastStages>());
+    launch(std::integral_constant<int, kLeast>());
+  }
+}
+
+template <typename Y>
+void LaunchTo(const LinearArgs& args, cudaStream_t stream) {
+  if (args.weight_dtype == DType::kFloat8) {
+    LaunchRing<Float8, Y>(args, stream);
+  } else if (args.in_dim <= kPlainDim) {
+    LaunchPlain<__nv_bfloat16, Y>(args, stream);
+  } else {
+    LaunchRing<__nv_bfloat16, Y>(args, stream);
   }
 }
 
@@ -316,9 +346,9 @@ void LinearFewRowsCuda(const LinearArgs& args, cudaStream_t stream) {
     return;
   }
   if (args.y_dtype == DType::kFloat32) {
-    LaunchBFloat16<float>(args, stream);
+    LaunchTo<float>(args, stream);
   } else {
-    LaunchBFloat16<__nv_bfloat16>(args, stream);
+    LaunchTo<__nv_bfloat16>(args, stream);
   }
 }
 

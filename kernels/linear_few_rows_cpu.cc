@@ -1,6 +1,9 @@
 #include "kernels/linear_few_rows_cpu.h"
 
+#include <vector>
+
 #include "kernels/check.h"
+#include "kernels/float8_cpu.h"
 #include "kernels/linear_cpu.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -93,7 +96,7 @@ LinearEights EightsOf() {
           EightOutputs<4, false, Weight>};
 }
 
-// Of float32 rows and weights of either type.
+// Of float32 rows, and weights of float32, or of bfloat16 in place of any other type.
 LinearEights LinearEightsOf(DType weight) {
   return weight == DType::kFloat32 ? EightsOf<float>() : EightsOf<uint16_t>();
 }
@@ -109,6 +112,26 @@ HWY_EXPORT(LinearEightsOf);
 
 namespace {
 
+// The product of the eight outputs from `output` on alone, their float8 weights widened to
+// bfloat16. These last until the thread's next call.
+LinearArgs WidenEight(const LinearArgs& args, int64_t output) {
+  thread_local std::vector<uint16_t> widened;
+  const int64_t in_dim = args.in_dim;
+  widened.resize(8 * in_dim);
+  const auto* codes = static_cast<const uint8_t*>(args.weight) + output * in_dim;
+  for (int64_t row = 0; row < 8; ++row) {
+    WidenFloat8(codes + row * in_dim, in_dim, args.weight_scale[output + row],
+                widened.data() + row * in_dim);
+  }
+  LinearArgs eight = args;
+  eight.out_dim = 8;
+  eight.weight_dtype = DType::kBFloat16;
+  eight.weight = widened.data();
+  eight.weight_scale = nullptr;
+  eight.y = static_cast<float*>(args.y) + output;
+  return eight;
+}
+
 // Eight outputs. Rows of x go by four, the rest first: it alone meets a weight that is not in the
 // nearest cache.
 void RunEight(const LinearEights& eights, const LinearArgs& args, int64_t output) {
@@ -117,17 +140,27 @@ void RunEight(const LinearEights& eights, const LinearArgs& args, int64_t output
   for (int64_t row = first_rows; row < args.rows; row += 4) eights.four(args, row, output);
 }
 
+LinearEights EightsFor(const LinearArgs& args) {
+  if (args.x_dtype == DType::kBFloat16) return LinearEightsOfDots();
+  return HWY_DYNAMIC_DISPATCH(LinearEightsOf)(args.weight_dtype);
+}
+
 }  // namespace
 
 void LinearFewRowsCpu(const LinearArgs& args, ThreadPool& pool) {
   SLUICE_CHECK(args.rows >= 1 && args.rows <= LinearCpu::kFewRows);
-  const LinearEights eights = args.x_dtype == DType::kBFloat16
-                                  ? LinearEightsOfDots()
-                                  : HWY_DYNAMIC_DISPATCH(LinearEightsOf)(args.weight_dtype);
+  const LinearEights eights = EightsFor(args);
+  const bool widens = args.weight_dtype == DType::kFloat8;
   const int64_t grain = 2 * kElementGrain / (8 * int64_t{args.in_dim});
   const int64_t count = args.out_dim / 8;
   pool.Ranges(count, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t eight = begin; eight < end; ++eight) RunEight(eights, args, eight * 8);
+    for (int64_t eight = begin; eight < end; ++eight) {
+      if (widens) {
+        RunEight(eights, WidenEight(args, eight * 8), 0);
+      } else {
+        RunEight(eights, args, eight * 8);
+      }
+    }
     // The last outputs of an odd number are the last eight, some of them computed again.
     if (end == count && args.out_dim % 8 != 0) RunEight(eights, args, args.out_dim - 8);
   });

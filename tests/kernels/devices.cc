@@ -29,7 +29,8 @@ void PrintTo(DeviceKind kind, std::ostream* out) { *out << DeviceName({kind, 0})
 std::unique_ptr<Device> OpenTestDevice(DeviceKind kind, bool batch_invariant) {
   if (kind == DeviceKind::kCpu) return CreateCpuDevice(kThreads, batch_invariant);
   std::string error;
-  std::unique_ptr<Device> device = CreateCudaDevice({.batch_invariant = batch_invariant}, &error);
+  std::unique_ptr<Device> device =
+      CreateCudaDevice({.batch_invariant = batch_invariant, .float8_weights = true}, &error);
   EXPECT_NE(device, nullptr) << error;
   return device;
 }

@@ -1,0 +1,339 @@
+// Products of kernels/linear.h with float8 weights: held against those with the bfloat16 weights
+// that they stand for, and against the oracle.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "kernels/float8.h"
+#include "kernels/linear.h"
+#include "kernels/linear_cpu.h"
+#include "tests/kernels/compare.h"
+#include "tests/kernels/devices.h"
+#include "tests/kernels/guarded_memory.h"
+#include "tests/kernels/linear_ref.h"
+#include "tests/kernels/random_data.h"
+#include "tests/kernels/strided.h"
+
+namespace sluice {
+namespace {
+
+struct Shape {
+  int32_t rows;
+  int32_t in_dim;
+  int32_t out_dim;
+  int64_t padding = 0;  // between rows of x and of y
+  bool accumulate = false;
+};
+
+struct Problem {
+  Shape shape;
+  DType x_dtype;
+  DType y_dtype;
+  std::vector<float> x;
+  std::vector<float> y;  // what is there before
+  std::vector<uint8_t> codes;
+  std::vector<float> scales;
+  std::vector<float> weight;  // what these stand for
+};
+
+// Rows of very different sizes, as no model has them side by side; the last one is zero.
+void AddWeights(Random& random, Problem* p) {
+  const int64_t in_dim = p->shape.in_dim;
+  for (int32_t row = 0; row < p->shape.out_dim; ++row) {
+    const double size = std::ldexp(1 / std::sqrt(in_dim), row % 7 - 3);
+    std::vector<float> values = random.Normals(in_dim, row + 1 == p->shape.out_dim ? 0 : size);
+    const float scale = FitFloat8Scale(LargestMagnitude(values.data(), in_dim));
+    std::vector<uint8_t> codes(in_dim);
+    RoundToFloat8(values.data(), in_dim, scale, codes.data());
+    p->scales.push_back(scale);
+    p->codes.insert(p->codes.end(), codes.begin(), codes.end());
+    for (const uint8_t code : codes) p->weight.push_back(FromFloat8(code) * scale);
+  }
+}
+
+Problem Make(const Shape& shape, DType x_dtype, DType y_dtype, uint64_t seed) {
+  Random random(seed);
+  Problem p = {shape, x_dtype, y_dtype};
+  p.x = random.Normals(int64_t{shape.rows} * shape.in_dim, 1.0, x_dtype);
+  p.y = random.Normals(int64_t{shape.rows} * shape.out_dim, 1.0, y_dtype);
+  AddWeights(random, &p);
+  return p;
+}
+
+LinearArgs ArgsOf(const Problem& p, const Input& x, const Output& y) {
+  return {.rows = p.shape.rows,
+          .in_dim = p.shape.in_dim,
+          .out_dim = p.shape.out_dim,
+          .weight_dtype = DType::kFloat8,
+          .x_dtype = p.x_dtype,
+          .y_dtype = p.y_dtype,
+          .x = x.data(),
+          .x_stride = p.shape.in_dim + p.shape.padding,
+          .y = y.data(),
+          .y_stride = p.shape.out_dim + p.shape.padding,
+          .accumulate = p.shape.accumulate};
+}
+
+std::vector<float> Product(Device& device, const Problem& p, DType weight_dtype) {
+  const Shape& shape = p.shape;
+  const int64_t y_stride = shape.out_dim + shape.padding;
+  const Input x(device, Spread(p.x, shape.in_dim, shape.in_dim + shape.padding), p.x_dtype);
+  const Output filled(device, Spread(p.y, shape.out_dim, y_stride), p.y_dtype);
+  const Output poisoned(device,
+                        StridedSize(shape.rows, shape.out_dim, y_stride) * DTypeBytes(p.y_dtype));
+  const Output& y = shape.accumulate ? filled : poisoned;
+  const Input codes(device, p.codes);
+  const Input scales(device, p.scales);
+  const Input weight(device, p.weight, DType::kBFloat16);
+  LinearArgs args = ArgsOf(p, x, y);
+  args.weight = codes.data();
+  args.weight_scale = scales.as<float>();
+  if (weight_dtype != DType::kFloat8) {
+    args.weight_dtype = weight_dtype;
+    args.weight = weight.data();
+    args.weight_scale = nullptr;
+  }
+  device.Linear(args);
+  const std::vector<float> written = y.Read(p.y_dtype);
+  EXPECT_TRUE(AllPoison(Columns(written, shape.out_dim, shape.padding, y_stride)))
+      << "written between rows";
+  return Columns(written, 0, shape.out_dim, y_stride);
+}
+
+std::vector<double> Want(const Problem& p) {
+  const bool rounds_x = p.x_dtype == DType::kFloat32 && CpuHasBFloat16();
+  return ref::Linear(rounds_x ? Rounded(p.x, DType::kBFloat16) : p.x, p.weight,
+                     p.shape.accumulate ? p.y : std::vector<float>(), p.shape.in_dim,
+                     p.shape.out_dim);
+}
+
+// Those of linear_test.cc.
+Tolerance ToleranceOf(DType y_dtype) {
+  if (y_dtype == DType::kBFloat16) return {4e-3, 1e-2};
+  return {1e-5, 6e-5};
+}
+
+class LinearFloat8Test : public DeviceTest {
+ protected:
+  void SetUp() override {
+    DeviceTest::SetUp();
+    fast_ = OpenTestDevice(GetParam(), /*batch_invariant=*/false);
+    ASSERT_NE(fast_, nullptr);
+  }
+
+  // Not batch invariant.
+  Device& fast() { return *fast_; }
+  DType x_dtype() const { return is_cuda() ? DType::kBFloat16 : DType::kFloat32; }
+  std::vector<DType> ResultTypes() const { return ActivationTypes(); }
+  Problem Make(const Shape& shape, uint64_t seed, std::optional<DType> y_dtype = {}) const {
+    return sluice::Make(shape, x_dtype(), y_dtype.value_or(x_dtype()), seed);
+  }
+  // Whether such a product with bfloat16 weights is computed in the same way.
+  bool HasOneOrder(const Shape& shape) const {
+    if (!is_cuda()) return true;
+    if (shape.rows <= 8) return shape.in_dim > 128;  // few columns go without tensor cores
+    return shape.rows > 128;
+  }
+
+ private:
+  std::unique_ptr<Device> fast_;
+};
+INSTANTIATE_TEST_SUITE_P(Devices, LinearFloat8Test, testing::ValuesIn(DevicesUnderTest()),
+                         DeviceName);
+
+constexpr struct {
+  int32_t in_dim;
+  int32_t out_dim;
+} kMatrices[] = {{16, 8},     {144, 40},    {256, 264}, {1040, 520},
+                 {2064, 136}, {2048, 1288}, {5632, 88}};
+constexpr int32_t kRows[] = {1, 3, 8, 9, 16, 17, 33, 63, 64, 65, 128, 129, 200};
+
+TEST_P(LinearFloat8Test, IsTheProductOfWhatTheWeightsStandFor) {
+  uint64_t seed = 700;
+  for (const auto& [in_dim, out_dim] : kMatrices) {
+    for (const int32_t rows : kRows) {
+      for (const DType y_dtype : ResultTypes()) {
+        SCOPED_TRACE(testing::Message()
+                     << rows << "x" << in_dim << "x" << out_dim << " y " << DTypeName(y_dtype));
+        ++seed;
+        const bool accumulate = seed % 2 == 0;
+        const int64_t padding = seed % 3 == 0 ? 8 : 0;
+        const Problem p = Make({rows, in_dim, out_dim, padding, accumulate}, seed, y_dtype);
+        const std::vector<double> want = Want(p);
+        const std::vector<float> invariant = Product(device(), p, DType::kFloat8);
+        EXPECT_TRUE(Near(invariant, want, ToleranceOf(y_dtype))) << "batch invariant";
+        EXPECT_TRUE(SameBits(invariant, Product(device(), p, DType::kBFloat16)));
+        const std::vector<float> got = Product(fast(), p, DType::kFloat8);
+        EXPECT_TRUE(Near(got, want, ToleranceOf(y_dtype)));
+        if (!HasOneOrder(p.shape)) continue;
+        EXPECT_TRUE(SameBits(got, Product(fast(), p, DType::kBFloat16)));
+      }
+    }
+  }
+}
+
+// Scales at both ends of their range, in rows of one number each, whose product is exact.
+TEST_P(LinearFloat8Test, TakesScalesOfAnySize) {
+  for (const int32_t rows : {1, 9, 130}) {
+    Problem p = Make({rows, 256, 16}, 790, DType::kFloat32);
+    std::fill(p.codes.begin(), p.codes.end(), uint8_t{0});
+    p.x.assign(p.x.size(), 0.0F);
+    for (int32_t row = 0; row < rows; ++row) p.x[size_t{256} * row + row] = 2.0F;
+    std::vector<float> want(size_t{16} * rows);
+    for (int32_t output = 0; output < 16; ++output) {
+      const int exponent =
+          output % 2 == 0 ? kLeastFloat8Exponent + output : kMostFloat8Exponent - 1 - output;
+      p.scales[output] = std::ldexp(1.0F, exponent);
+      for (int32_t row = 0; row < std::min(rows, 256); ++row) {
+        const auto code = static_cast<uint8_t>(row % 127 | (output % 3 == 0 ? 0x80 : 0));
+        p.codes[size_t{256} * output + row] = code;
+        want[size_t{16} * row + output] = 2.0F * FromFloat8(code) * p.scales[output];
+      }
+    }
+    const std::vector<float> got = Product(fast(), p, DType::kFloat8);
+    for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(got[i], want[i]) << rows << " " << i;
+  }
+}
+
+TEST_P(LinearFloat8Test, ARowDoesNotDependOnTheOtherRowsValues) {
+  uint64_t seed = 800;
+  for (const int32_t rows : {2, 8, 16, 64, 100, 130}) {
+    SCOPED_TRACE(rows);
+    const Problem p = Make({rows, 1040, 136}, ++seed);
+    const size_t row = rows / 2;
+    Problem other = Make({rows, 1040, 136}, ++seed);
+    other.codes = p.codes;
+    other.scales = p.scales;
+    std::copy_n(p.x.begin() + static_cast<std::ptrdiff_t>(row * 1040), 1040,
+                other.x.begin() + static_cast<std::ptrdiff_t>(row * 1040));
+    EXPECT_TRUE(SameBits(Part(Product(fast(), p, DType::kFloat8), row * 136, 136),
+                         Part(Product(fast(), other, DType::kFloat8), row * 136, 136)));
+  }
+}
+
+TEST_P(LinearFloat8Test, GivesTheSameBitsEachTime) {
+  for (const int32_t rows : {5, 16, 33, 100}) {
+    const Problem p = Make({rows, 2048, 1288}, 820);
+    const std::vector<float> first = Product(fast(), p, DType::kFloat8);
+    for (int i = 0; i < 5; ++i) EXPECT_TRUE(SameBits(Product(fast(), p, DType::kFloat8), first));
+  }
+}
+
+// What a device promises that is asked to be batch invariant.
+TEST_P(LinearFloat8Test, ARowDoesNotDependOnHowManyThereAre) {
+  const Problem p = Make({200, 528, 136}, 830);
+  const std::vector<float> all = Product(device(), p, DType::kFloat8);
+  for (const int32_t rows : {1, 3, 8, 9, 64, 65, 128, 129}) {
+    Problem fewer = p;
+    fewer.shape.rows = rows;
+    fewer.x.resize(size_t{528} * rows);
+    fewer.y.resize(size_t{136} * rows);
+    EXPECT_TRUE(
+        SameBits(Product(device(), fewer, DType::kFloat8), Part(all, 0, size_t{136} * rows)))
+        << rows;
+  }
+}
+
+TEST_P(LinearFloat8Test, AFewRowsDoNotDependOnHowManyThereAre) {
+  const int32_t few = is_cuda() ? 8 : LinearCpu::kFewRows;
+  const Problem p = Make({few, 2320, 72}, 840);
+  const std::vector<float> all = Product(fast(), p, DType::kFloat8);
+  for (int32_t rows = 1; rows < few; ++rows) {
+    Problem fewer = p;
+    fewer.shape.rows = rows;
+    fewer.x.resize(size_t{2320} * rows);
+    fewer.y.resize(size_t{72} * rows);
+    EXPECT_TRUE(SameBits(Product(fast(), fewer, DType::kFloat8), Part(all, 0, size_t{72} * rows)));
+  }
+}
+
+// On the GPU some are widened into one memory, one after the other, and some read their weights
+// before what was queued earlier has ended: each must find its own.
+TEST_P(LinearFloat8Test, KeepsProductsApartThatAreQueuedTogether) {
+  const std::vector<int32_t> rows = {200, 3, 16, 130, 150, 64, 1, 200};
+  std::vector<Problem> problems;
+  std::vector<std::vector<float>> alone;
+  std::vector<std::unique_ptr<Input>> inputs;
+  std::vector<std::unique_ptr<Output>> results;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const int32_t out_dim = 512 + 64 * static_cast<int32_t>(i);
+    problems.push_back(Make({rows[i], 512, out_dim}, 850 + i));
+    alone.push_back(Product(fast(), problems[i], DType::kFloat8));
+  }
+  const auto queue = [&] {
+    for (size_t i = 0; i < problems.size(); ++i) {
+      LinearArgs args = ArgsOf(problems[i], *inputs[3 * i], *results[i]);
+      args.weight = inputs[3 * i + 1]->data();
+      args.weight_scale = inputs[3 * i + 2]->as<float>();
+      fast().Linear(args);
+    }
+  };
+  for (const Problem& p : problems) {
+    inputs.push_back(std::make_unique<Input>(fast(), p.x, p.x_dtype));
+    inputs.push_back(std::make_unique<Input>(fast(), p.codes));
+    inputs.push_back(std::make_unique<Input>(fast(), p.scales));
+    results.push_back(
+        std::make_unique<Output>(fast(), static_cast<int64_t>(p.y.size()) * DTypeBytes(p.y_dtype)));
+  }
+  queue();
+  for (size_t i = 0; i < problems.size(); ++i) {
+    EXPECT_TRUE(SameBits(results[i]->Read(problems[i].y_dtype), alone[i])) << i;
+  }
+  const std::unique_ptr<Recording> recording = fast().Record(queue);
+  if (recording == nullptr) return;
+  for (size_t i = 0; i < problems.size(); ++i) {
+    fast().Zero(results[i]->data(),
+                static_cast<int64_t>(problems[i].y.size()) * DTypeBytes(problems[i].y_dtype));
+  }
+  fast().Play(*recording);
+  fast().Play(*recording);
+  for (size_t i = 0; i < problems.size(); ++i) {
+    EXPECT_TRUE(SameBits(results[i]->Read(problems[i].y_dtype), alone[i])) << "played " << i;
+  }
+}
+
+// Larger than what the GPU widens at once.
+TEST_P(LinearFloat8Test, MultipliesALargeWeightByParts) {
+  if (!is_cuda()) GTEST_SKIP() << "the CPU widens all weights by parts";
+  const Problem p = Make({130, 4096, 8456, 8}, 870, DType::kFloat32);
+  const std::vector<float> want = Product(fast(), p, DType::kBFloat16);
+  EXPECT_TRUE(Near(Product(fast(), p, DType::kFloat8), {want.begin(), want.end()},
+                   ToleranceOf(DType::kFloat32)));
+}
+
+TEST_P(LinearFloat8Test, TakesNoRows) {
+  EXPECT_TRUE(Product(device(), Make({0, 64, 32}, 880), DType::kFloat8).empty());
+}
+
+using LinearFloat8DeathTest = LinearFloat8Test;
+INSTANTIATE_TEST_SUITE_P(Devices, LinearFloat8DeathTest, testing::ValuesIn(DevicesUnderTest()),
+                         DeviceName);
+
+TEST_P(LinearFloat8DeathTest, RefusesWhatBreaksALimit) {
+  EXPECT_DEATH(Product(device(), Make({1, 24, 8}, 1), DType::kFloat8), kCheckFailed);
+  EXPECT_DEATH(Product(device(), Make({1, 16, 12}, 1, DType::kFloat32), DType::kFloat8),
+               kCheckFailed);
+  const Problem p = Make({1, 16, 16}, 1);
+  const Input x(device(), p.x, p.x_dtype);
+  const Input weight(device(), p.weight, DType::kBFloat16);
+  const Input scales(device(), p.scales);
+  const Output y(device(), 64);
+  LinearArgs args = ArgsOf(p, x, y);
+  args.weight = weight.data();
+  EXPECT_DEATH(device().Linear(args), kCheckFailed);  // no scales
+  args.weight_scale = scales.as<float>();
+  LinearArgs batch = args;
+  batch.batch = 2;
+  batch.out_dim = 8;
+  batch.y_step = 8;
+  EXPECT_DEATH(device().Linear(batch), kCheckFailed);
+  args.weight_dtype = DType::kBFloat16;
+  EXPECT_DEATH(device().Linear(args), kCheckFailed);  // scales of bfloat16
+}
+
+}  // namespace
+}  // namespace sluice
