@@ -11,14 +11,15 @@
 namespace sluice {
 
 Model::Model(const ModelConfig& config, Device* device, DType matrix_dtype,
-             const StateFormat& state)
+             const StateFormat& state, bool float8)
     : config_(config),
       compute_(device, matrix_dtype, state),
+      float8_(float8),
       architecture_(MakeArchitecture(config, compute_)) {}
 
 absl::Status Model::Load(const Checkpoint& checkpoint,
                          const std::function<void(const std::string&)>& progress) {
-  WeightLoader loader(&checkpoint, compute_.device, compute_.matrix_dtype);
+  WeightLoader loader(&checkpoint, compute_.device, compute_.matrix_dtype, float8_);
   SLUICE_RETURN_IF_ERROR(LoadWeights(&loader));
   // A tied head is the embedding, also where a file repeats it.
   if (config_.tie_word_embeddings && checkpoint.Has(architecture_.head)) {
@@ -33,8 +34,11 @@ absl::Status Model::Load(const Checkpoint& checkpoint,
   }
   compute_.device->Synchronize();
   if (progress) {
+    const std::string rounded =
+        float8_ ? absl::StrCat(", ", float8_elements_, " of them as ", DTypeName(DType::kFloat8))
+                : "";
     progress(absl::StrCat("loaded ", parameters_, " weights as ", DTypeName(compute_.matrix_dtype),
-                          ", ", weight_bytes_ >> 20, " MiB"));
+                          rounded, ", ", weight_bytes_ >> 20, " MiB"));
   }
   return absl::OkStatus();
 }
@@ -49,7 +53,7 @@ absl::Status Model::CheckStateType() const {
 }
 
 std::vector<WeightPart> Model::Measure() {
-  WeightLoader loader(compute_.device, compute_.matrix_dtype);
+  WeightLoader loader(compute_.device, compute_.matrix_dtype, float8_);
   SLUICE_CHECK(LoadWeights(&loader).ok());
   return loader.asked();
 }
@@ -81,6 +85,7 @@ absl::Status Model::LoadWeights(WeightLoader* loader) {
   }
   parameters_ = loader->loaded_elements();
   weight_bytes_ = loader->loaded_bytes();
+  float8_elements_ = loader->float8_elements();
   return absl::OkStatus();
 }
 

@@ -26,8 +26,10 @@ class Model {
  public:
   // An unloaded model: it knows its sizes. `device` outlives it. Weights will be `matrix_dtype`
   // (float32 or bfloat16), and the matrices of states, but for a selective scan's, of `state`.
+  // `float8`: projections' large matrices will be float8 instead (layers/projection.h), and the
+  // rest bfloat16.
   Model(const ModelConfig& config, Device* device, DType matrix_dtype,
-        const StateFormat& state = {});
+        const StateFormat& state = {}, bool float8 = false);
 
   // Reads all weights. NotFound / InvalidArgument name the tensor, and refuse tensors that this
   // architecture has no place for; ResourceExhausted if the device's memory is used up. `progress`
@@ -65,7 +67,10 @@ class Model {
   int64_t SlotFloats() const { return config_.num_layers * architecture_.layer_state.floats(); }
   const ModelConfig& config() const { return config_; }
   const Architecture& architecture() const { return architecture_; }
-  DType matrix_dtype() const { return compute_.matrix_dtype; }
+  // float8 if there are matrices that are.
+  DType weight_dtype() const {
+    return float8_elements_ > 0 ? DType::kFloat8 : compute_.matrix_dtype;
+  }
   int64_t parameters() const { return parameters_; }
   int64_t weight_bytes() const { return weight_bytes_; }
 
@@ -75,6 +80,7 @@ class Model {
 
   ModelConfig config_;
   Compute compute_;
+  bool float8_;
   Architecture architecture_;
   std::vector<std::vector<NormLayer>> norms_;  // [layer][block]
   std::optional<NormLayer> embedding_norm_;
@@ -87,6 +93,7 @@ class Model {
   DeviceBuffer scratch_;    // of one sublayer at a time
   int64_t parameters_ = 0;
   int64_t weight_bytes_ = 0;
+  int64_t float8_elements_ = 0;
 };
 
 }  // namespace sluice

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "engine/status_macros.h"
+#include "kernels/float8.h"
 
 namespace sluice {
 namespace {
@@ -63,23 +65,11 @@ void Convert(DType from, const std::byte* data, int64_t count, DType to, std::by
 
 absl::StatusOr<DeviceBuffer> WeightLoader::Load(const std::vector<WeightPart>& parts, DType dtype,
                                                 int64_t padded_elements) {
-  std::vector<TensorView> tensors;
   int64_t elements = 0;
-  for (const WeightPart& part : parts) {
-    SLUICE_ASSIGN_OR_RETURN(TensorView tensor, Find(part));
-    elements += tensor.elements();
-    tensors.push_back(std::move(tensor));
-  }
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<TensorView> tensors, FindAll(parts, &elements));
   const int64_t bytes = std::max(elements, padded_elements) * DTypeBytes(dtype);
-  loaded_elements_ += elements;
-  loaded_bytes_ += bytes;
-  if (checkpoint_ == nullptr) return DeviceBuffer();
-  DeviceBuffer buffer(device_, bytes);
-  if (!buffer.ok()) {
-    return absl::ResourceExhaustedError(absl::StrCat("weights: ", parts.front().name, " needs ",
-                                                     buffer.bytes(), " bytes; the device has ",
-                                                     device_->FreeBytes(), " free"));
-  }
+  SLUICE_ASSIGN_OR_RETURN(DeviceBuffer buffer, Take(parts.front().name, bytes));
+  if (checkpoint_ == nullptr) return buffer;
   auto* to = buffer.as<std::byte>();
   for (size_t i = 0; i < parts.size(); ++i) {
     SLUICE_RETURN_IF_ERROR(Upload(parts[i], tensors[i], dtype, to));
@@ -87,6 +77,96 @@ absl::StatusOr<DeviceBuffer> WeightLoader::Load(const std::vector<WeightPart>& p
   }
   device_->Zero(to, bytes - elements * DTypeBytes(dtype));
   return buffer;
+}
+
+absl::StatusOr<WeightMatrix> WeightLoader::Float8(const std::vector<WeightPart>& parts,
+                                                  int64_t padded_rows) {
+  const int64_t columns = parts.front().shape.back();
+  int64_t elements = 0;
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<TensorView> tensors, FindAll(parts, &elements));
+  const int64_t rows = std::max(elements / columns, padded_rows);
+  SLUICE_ASSIGN_OR_RETURN(WeightMatrix matrix, TakeFloat8(parts.front().name, rows, columns));
+  if (checkpoint_ == nullptr) return matrix;
+  std::vector<float> scales(rows, 1.0F);
+  auto* to = matrix.numbers.as<std::byte>();
+  float* scale = scales.data();
+  const int64_t block_rows = std::max<int64_t>(kBlockElements / columns, 1);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const int64_t part_rows = tensors[i].elements() / columns;
+    for (int64_t row = 0; row < part_rows; row += block_rows) {
+      const int64_t count = std::min(block_rows, part_rows - row);
+      SLUICE_ASSIGN_OR_RETURN(const std::byte* values, ReadAs(parts[i], tensors[i], row * columns,
+                                                              count * columns, DType::kFloat32));
+      SLUICE_RETURN_IF_ERROR(UploadRounded(parts[i].name, reinterpret_cast<const float*>(values),
+                                           count, columns, to, scale));
+      to += count * columns;
+      scale += count;
+    }
+  }
+  device_->Zero(to, matrix.numbers.bytes() - elements);
+  device_->Upload(matrix.scales.data(), scales.data(), matrix.scales.bytes());
+  return matrix;
+}
+
+absl::StatusOr<WeightMatrix> WeightLoader::Float8FromHost(const std::string& name,
+                                                          const std::vector<float>& values,
+                                                          int64_t columns) {
+  const int64_t rows = static_cast<int64_t>(values.size()) / columns;
+  SLUICE_ASSIGN_OR_RETURN(WeightMatrix matrix, TakeFloat8(name, rows, columns));
+  if (checkpoint_ == nullptr) return matrix;
+  std::vector<float> scales(rows);
+  SLUICE_RETURN_IF_ERROR(UploadRounded(name, values.data(), rows, columns,
+                                       matrix.numbers.as<std::byte>(), scales.data()));
+  device_->Upload(matrix.scales.data(), scales.data(), matrix.scales.bytes());
+  return matrix;
+}
+
+absl::Status WeightLoader::UploadRounded(const std::string& name, const float* values, int64_t rows,
+                                         int64_t columns, std::byte* to, float* scales) {
+  codes_.resize(rows * columns);
+  for (int64_t row = 0; row < rows; ++row) {
+    const float* from = values + row * columns;
+    const float largest = LargestMagnitude(from, columns);
+    if (!std::isfinite(largest)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "checkpoint: ", name, " has a number that is not finite; weight_type fp8 has no such"));
+    }
+    scales[row] = FitFloat8Scale(largest);
+    RoundToFloat8(from, columns, scales[row], codes_.data() + row * columns);
+  }
+  device_->Upload(to, codes_.data(), rows * columns);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<DeviceBuffer> WeightLoader::Take(const std::string& name, int64_t bytes) {
+  loaded_bytes_ += bytes;
+  if (checkpoint_ == nullptr) return DeviceBuffer();
+  DeviceBuffer buffer(device_, bytes);
+  if (buffer.ok()) return buffer;
+  return absl::ResourceExhaustedError(absl::StrCat("weights: ", name, " needs ", bytes,
+                                                   " bytes; the device has ", device_->FreeBytes(),
+                                                   " free"));
+}
+
+absl::StatusOr<WeightMatrix> WeightLoader::TakeFloat8(const std::string& name, int64_t rows,
+                                                      int64_t columns) {
+  float8_elements_ += rows * columns;
+  WeightMatrix matrix;
+  SLUICE_ASSIGN_OR_RETURN(matrix.numbers, Take(name, rows * columns));
+  SLUICE_ASSIGN_OR_RETURN(matrix.scales, Take(name, rows * static_cast<int64_t>(sizeof(float))));
+  return matrix;
+}
+
+absl::StatusOr<std::vector<TensorView>> WeightLoader::FindAll(const std::vector<WeightPart>& parts,
+                                                              int64_t* elements) {
+  std::vector<TensorView> tensors;
+  for (const WeightPart& part : parts) {
+    SLUICE_ASSIGN_OR_RETURN(TensorView tensor, Find(part));
+    *elements += tensor.elements();
+    tensors.push_back(std::move(tensor));
+  }
+  loaded_elements_ += *elements;
+  return tensors;
 }
 
 absl::StatusOr<TensorView> WeightLoader::Find(const WeightPart& part) {
@@ -117,14 +197,8 @@ absl::StatusOr<std::vector<float>> WeightLoader::HostFloats(const WeightPart& pa
 absl::StatusOr<DeviceBuffer> WeightLoader::FromHost(const std::vector<float>& values, DType dtype) {
   const auto count = static_cast<int64_t>(values.size());
   const int64_t bytes = count * DTypeBytes(dtype);
-  loaded_bytes_ += bytes;
-  if (checkpoint_ == nullptr) return DeviceBuffer();
-  DeviceBuffer buffer(device_, bytes);
-  if (!buffer.ok()) {
-    return absl::ResourceExhaustedError(absl::StrCat("weights: constants need ", bytes,
-                                                     " bytes; the device has ",
-                                                     device_->FreeBytes(), " free"));
-  }
+  SLUICE_ASSIGN_OR_RETURN(DeviceBuffer buffer, Take("a constant", bytes));
+  if (checkpoint_ == nullptr) return buffer;
   const auto* from = reinterpret_cast<const std::byte*>(values.data());
   if (dtype != DType::kFloat32) {
     block_.resize(std::max<size_t>(block_.size(), bytes));
@@ -135,20 +209,25 @@ absl::StatusOr<DeviceBuffer> WeightLoader::FromHost(const std::vector<float>& va
   return buffer;
 }
 
+absl::StatusOr<const std::byte*> WeightLoader::ReadAs(const WeightPart& part,
+                                                      const TensorView& tensor, int64_t begin,
+                                                      int64_t count, DType dtype) {
+  const int64_t element_bytes = DTypeBytes(tensor.dtype);
+  const auto most = static_cast<size_t>(std::max(count, kBlockElements)) * sizeof(float);
+  read_.resize(std::max(read_.size(), most));
+  const absl::Span<std::byte> block(read_.data(), static_cast<size_t>(count * element_bytes));
+  SLUICE_RETURN_IF_ERROR(checkpoint_->Read(part.name, begin * element_bytes, block));
+  if (tensor.dtype == dtype) return block.data();
+  block_.resize(std::max(block_.size(), most));
+  Convert(tensor.dtype, block.data(), count, dtype, block_.data());
+  return block_.data();
+}
+
 absl::Status WeightLoader::Upload(const WeightPart& part, const TensorView& tensor, DType dtype,
                                   std::byte* to) {
-  const int64_t element_bytes = DTypeBytes(tensor.dtype);
-  read_.resize(kBlockElements * static_cast<int64_t>(sizeof(float)));
   for (int64_t begin = 0; begin < tensor.elements(); begin += kBlockElements) {
     const int64_t count = std::min(kBlockElements, tensor.elements() - begin);
-    const absl::Span<std::byte> block(read_.data(), static_cast<size_t>(count * element_bytes));
-    SLUICE_RETURN_IF_ERROR(checkpoint_->Read(part.name, begin * element_bytes, block));
-    const std::byte* converted = block.data();
-    if (tensor.dtype != dtype) {
-      block_.resize(std::max<size_t>(block_.size(), kBlockElements * sizeof(float)));
-      Convert(tensor.dtype, block.data(), count, dtype, block_.data());
-      converted = block_.data();
-    }
+    SLUICE_ASSIGN_OR_RETURN(const std::byte* converted, ReadAs(part, tensor, begin, count, dtype));
     device_->Upload(to + begin * DTypeBytes(dtype), converted, count * DTypeBytes(dtype));
   }
   return absl::OkStatus();

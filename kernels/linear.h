@@ -40,7 +40,8 @@ struct LinearArgs {
   void* y;             // [M, N], rows y_stride apart
   int64_t y_stride;
   bool accumulate = false;  // not with more than one product
-  // Of a float8 weight, else null: [N], what FitFloat8Scale gives. The limits of a weight.
+  // Of a float8 weight, else null: [N], what FitFloat8Scale gives. Read as early as the weight, and
+  // on CUDA 16-byte aligned.
   const float* weight_scale = nullptr;
   int32_t batch = 1;  // products, 1..65535; 1 with a float8 weight
   // From the operands of one product to those of the next, in elements, >= 0; of more than one

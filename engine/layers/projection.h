@@ -1,4 +1,7 @@
 // A linear map of a layer: one product for all the tensors that read the same input.
+//
+// If weights are to be float8 (WeightLoader), tensors of at least kLeastFloat8Dim rows and columns
+// are. The others keep their precision, and are then a product of their own.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +30,9 @@ class Projection {
   // Columns of x and of the result come in multiples of this; those of the result that belong to no
   // part are zero.
   static constexpr int64_t kColumnMultiple = 8;
+  // Smaller tensors have few bytes to save, and are mostly of gates and steps, whose exponentials
+  // enlarge an error.
+  static constexpr int64_t kLeastFloat8Dim = 256;
   // So many columns, rounded up to that.
   static int64_t Columns(int64_t dim) {
     return (dim + kColumnMultiple - 1) / kColumnMultiple * kColumnMultiple;
@@ -59,13 +65,21 @@ class Projection {
   int64_t columns() const { return columns_; }
 
  private:
+  // Neighbouring columns of the result whose weights are of one type: a product.
+  struct Block {
+    DType dtype = DType::kFloat32;
+    int64_t column = 0;
+    int64_t columns = 0;
+    WeightMatrix weight;  // [columns, in_dim]
+  };
+
   // Fills in what the weights decide.
   void Run(const Compute& compute, LinearArgs args) const;
 
-  int64_t in_dim_ = 0;  // of the product: Columns of the tensors'
+  int64_t in_dim_ = 0;  // of the products: Columns of the tensors'
   int64_t columns_ = 0;
-  DeviceBuffer weight_;  // matrix [columns, in_dim]
-  DeviceBuffer bias_;    // float32 [columns]; empty without one
+  std::vector<Block> blocks_;  // in the order in which they are queued
+  DeviceBuffer bias_;          // float32 [columns]; empty without one
 };
 
 }  // namespace sluice

@@ -1,11 +1,16 @@
 #include "engine/layers/projection.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "kernels/float8.h"
 #include "tests/engine/safetensors_writer.h"
+#include "tests/kernels/compare.h"
 #include "tests/kernels/devices.h"
+#include "tests/kernels/guarded_memory.h"
+#include "tests/kernels/random_data.h"
 
 namespace sluice {
 namespace {
@@ -19,8 +24,49 @@ std::vector<float> Numbers(int64_t count, int32_t seed) {
   return numbers;
 }
 
+// Random ones, of which few are numbers of float8; rounded row by row if asked for.
+std::vector<float> Weights(int64_t rows, int64_t columns, bool float8) {
+  Random random(rows);
+  std::vector<float> weights = random.Normals(rows * columns, 0.05, DType::kBFloat16);
+  for (int64_t row = 0; float8 && row < rows; ++row) {
+    float* const numbers = weights.data() + row * columns;
+    const float scale = FitFloat8Scale(LargestMagnitude(numbers, columns));
+    for (int64_t i = 0; i < columns; ++i) {
+      numbers[i] = FromFloat8(ToFloat8(numbers[i] / scale)) * scale;
+    }
+  }
+  return weights;
+}
+
 class ProjectionTest : public DeviceTest {
  protected:
+  // x [kRows, in_dim] through parts of such weights in bfloat16: rounded by the loader, or if not
+  // `float8` before, those of kLeastFloat8Dim rows and more.
+  std::vector<float> ProjectRounded(int64_t in_dim, const Parts& parts, const std::vector<float>& x,
+                                    bool float8, int64_t* float8_elements = nullptr) {
+    std::vector<WrittenTensor> tensors;
+    for (const ProjectionPart& part : parts) {
+      const bool large = std::min(part.out_dim, in_dim) >= Projection::kLeastFloat8Dim;
+      tensors.push_back(Float32Tensor(part.name + ".weight", {part.out_dim, in_dim},
+                                      Weights(part.out_dim, in_dim, large && !float8)));
+      if (!part.bias) continue;
+      tensors.push_back(
+          Float32Tensor(part.name + ".bias", {part.out_dim}, Numbers(part.out_dim, 1)));
+    }
+    scratch_.Write("model.safetensors", SafetensorsBytes(tensors));
+    const auto checkpoint = Checkpoint::Open(scratch_.path()).value();
+    WeightLoader loader(checkpoint.get(), &device(), DType::kBFloat16, float8);
+    const auto projection = Projection::Load(&loader, in_dim, parts);
+    EXPECT_TRUE(projection.ok()) << projection.status();
+    if (float8_elements != nullptr) *float8_elements = loader.float8_elements();
+    const Compute compute(&device(), DType::kBFloat16);
+    const Input input(device(), x, compute.act);
+    const Output output(device(), std::vector<float>(kRows * projection->columns(), 1.0F),
+                        compute.act);
+    projection->Add(compute, kRows, input.data(), in_dim, output.data(), projection->columns());
+    return output.Read(compute.act);
+  }
+
   // x [kRows, Columns(in_dim)] through parts of the numbers above, added to `old` if there is one.
   std::vector<float> Project(int64_t in_dim, const Parts& parts, const std::vector<float>& x,
                              const std::vector<float>& old = {}) {
@@ -132,6 +178,45 @@ TEST_P(ProjectionTest, TakesAnyInputSizeAndReadsNothingPastIt) {
   const std::vector<float> x = Numbers(kRows * 16, 6);
   const std::vector<float> y = Project(13, {{"a", 8}}, x);
   for (int64_t i = 0; i < 8; ++i) EXPECT_EQ(ColumnOf(y, 8, i), Column(x, 13, 8, i, false)) << i;
+}
+
+// One product of small parts beside those of large ones, wherever they stand.
+TEST_P(ProjectionTest, RoundsLargePartsToFloat8AndKeepsSmallOnes) {
+  const struct {
+    int64_t in_dim;
+    Parts parts;
+    int64_t float8_rows;
+  } cases[] = {
+      {272, {{"a", 264}, {"b", 256, true}}, 520},
+      {272, {{"a", 264}, {"b", 256, true}, {"c", 16, true}}, 520},
+      {272, {{"a", 16}, {"b", 261, true}}, 264},
+      {256, {{"a", 24}, {"b", 256}, {"c", 32}, {"d", 264}, {"e", 8}}, 520},
+      // What begins or ends elsewhere than at a multiple of eight is left as it is.
+      {272, {{"a", 261}, {"b", 256}}, 0},
+      {272, {{"a", 13}, {"b", 256}}, 0},
+      // Inputs that are not multiples of sixteen, or too few.
+      {264, {{"a", 256}}, 0},
+      {240, {{"a", 256}}, 0},
+      {272,
+       {{.name = "a", .out_dim = 261, .bias = true, .pieces = {130, 131}, .copies = 2}},
+       4 * 136},
+  };
+  Random random(7);
+  for (const auto& [in_dim, parts, float8_rows] : cases) {
+    SCOPED_TRACE(testing::Message()
+                 << in_dim << " " << parts.front().out_dim << " " << parts.size());
+    const std::vector<float> x = random.Normals(kRows * in_dim, 1.0, DType::kBFloat16);
+    int64_t float8_elements = 0;
+    const std::vector<float> got = ProjectRounded(in_dim, parts, x, true, &float8_elements);
+    EXPECT_EQ(float8_elements, float8_rows * in_dim);
+    if (float8_rows == 0) continue;
+    const std::vector<float> want = ProjectRounded(in_dim, parts, x, false);
+    if (is_cuda()) {
+      EXPECT_TRUE(EachNear(got, {want.begin(), want.end()}, 1e-2, 1e-2));
+    } else {
+      EXPECT_TRUE(SameBits(got, want));
+    }
+  }
 }
 
 TEST(ProjectionLoad, NamesAMissingBias) {

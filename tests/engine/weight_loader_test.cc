@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "kernels/float8.h"
 #include "tests/engine/safetensors_writer.h"
 
 namespace sluice {
@@ -19,6 +20,15 @@ constexpr int64_t kMany = (int64_t{1} << 20) + 3;
 template <typename T>
 std::string BytesOf(const std::vector<T>& values) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
+}
+
+// What a row becomes.
+void ExpectRounded(const std::vector<float>& row, const uint8_t* codes, float scale) {
+  const auto columns = static_cast<int64_t>(row.size());
+  ASSERT_EQ(scale, FitFloat8Scale(LargestMagnitude(row.data(), columns)));
+  std::vector<uint8_t> want(columns);
+  RoundToFloat8(row.data(), columns, scale, want.data());
+  ASSERT_EQ(std::vector<uint8_t>(codes, codes + columns), want);
 }
 
 class WeightLoaderTest : public testing::Test {
@@ -145,6 +155,79 @@ TEST_F(WeightLoaderTest, RoundsWhatComesFromTheHostAsWhatIsInTheFile) {
   ASSERT_EQ(buffer.bytes(), 16);
   EXPECT_EQ(std::vector<uint16_t>(buffer.as<uint16_t>(), buffer.as<uint16_t>() + 8), from_file);
   EXPECT_EQ(loader.loaded_bytes(), 16);
+}
+
+// Of every type that a file may have, two tensors one after the other and more than a block.
+TEST_F(WeightLoaderTest, RoundsRowsToFloat8) {
+  constexpr int64_t kColumns = 48;
+  constexpr int64_t kRows = kMany / kColumns + 2;
+  std::vector<float> floats(kRows * kColumns);
+  std::vector<uint16_t> brains(floats.size());
+  for (size_t i = 0; i < floats.size(); ++i) {
+    brains[i] = static_cast<uint16_t>(0x3000 + i * 37 % 0x1000 + (i % 3 == 0 ? 0x8000 : 0));
+    floats[i] = std::bit_cast<float>(uint32_t{brains[i]} << 16) * (i % 5 == 0 ? 1.001F : 1.0F);
+    if (i / kColumns == 7) floats[i] = 0;
+  }
+  const std::vector<uint16_t> halves(kColumns, 0x3C01);  // 1 + 2^-10
+  scratch_.Write("model.safetensors",
+                 SafetensorsBytes({{"a", "F32", {kRows, kColumns}, BytesOf(floats)},
+                                   {"b", "BF16", {kRows, kColumns}, BytesOf(brains)},
+                                   {"c", "F16", {1, kColumns}, BytesOf(halves)}}));
+  const auto checkpoint = Checkpoint::Open(scratch_.path()).value();
+  WeightLoader loader(checkpoint.get(), device_.get(), DType::kBFloat16, /*float8=*/true);
+  const auto matrix = loader.Float8(
+      {{"a", {kRows, kColumns}}, {"b", {kRows, kColumns}}, {"c", {1, kColumns}}}, 2 * kRows + 8);
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  const auto* const codes = matrix->numbers.as<uint8_t>();
+  const auto* const scales = matrix->scales.as<float>();
+  ASSERT_EQ(matrix->numbers.bytes(), (2 * kRows + 8) * kColumns);
+  ASSERT_EQ(matrix->scales.bytes(), (2 * kRows + 8) * 4);
+  EXPECT_EQ(loader.loaded_bytes(), matrix->numbers.bytes() + matrix->scales.bytes());
+  EXPECT_EQ(loader.loaded_elements(), (2 * kRows + 1) * kColumns);
+  EXPECT_EQ(loader.float8_elements(), matrix->numbers.bytes());
+  for (int64_t row = 0; row <= 2 * kRows; ++row) {
+    std::vector<float> values(kColumns, 1 + 0x1p-10F);
+    for (int64_t i = 0; row < 2 * kRows && i < kColumns; ++i) {
+      values[i] = row < kRows
+                      ? floats[row * kColumns + i]
+                      : std::bit_cast<float>(uint32_t{brains[(row - kRows) * kColumns + i]} << 16);
+    }
+    ASSERT_NO_FATAL_FAILURE(ExpectRounded(values, codes + row * kColumns, scales[row])) << row;
+  }
+  const int64_t end = 2 * kRows + 1;
+  EXPECT_EQ(std::vector<uint8_t>(codes + end * kColumns, codes + (end + 7) * kColumns),
+            std::vector<uint8_t>(7 * kColumns));
+  EXPECT_EQ(std::vector<float>(scales + end, scales + end + 7), std::vector<float>(7, 1.0F));
+  // What comes from the host becomes the same.
+  const auto from_host = loader.Float8FromHost("a", floats, kColumns);
+  ASSERT_TRUE(from_host.ok()) << from_host.status();
+  EXPECT_EQ(std::memcmp(from_host->numbers.data(), codes, kRows * kColumns), 0);
+  EXPECT_EQ(std::memcmp(from_host->scales.data(), scales, kRows * 4), 0);
+}
+
+TEST_F(WeightLoaderTest, RefusesToRoundWhatIsNotFinite) {
+  for (const float bad : {HUGE_VALF, -HUGE_VALF, std::nanf("")}) {
+    std::vector<float> values(32, 1.0F);
+    values[19] = bad;
+    scratch_.Write("model.safetensors",
+                   SafetensorsBytes({Float32Tensor("layer.weight", {2, 16}, values)}));
+    const auto checkpoint = Checkpoint::Open(scratch_.path()).value();
+    WeightLoader loader(checkpoint.get(), device_.get(), DType::kBFloat16, /*float8=*/true);
+    const absl::Status status = loader.Float8({{"layer.weight", {2, 16}}}, 2).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_NE(status.message().find("layer.weight has a number that is not finite"),
+              std::string::npos);
+    EXPECT_FALSE(loader.Float8FromHost("layer.weight", values, 16).ok());
+  }
+}
+
+TEST_F(WeightLoaderTest, CountsFloat8WithoutACheckpoint) {
+  WeightLoader loader(device_.get(), DType::kBFloat16, /*float8=*/true);
+  EXPECT_EQ(loader.Float8({{"w", {3, 16}}}, 8)->numbers.bytes(), 0);
+  EXPECT_TRUE(loader.Float8FromHost("v", std::vector<float>(32), 16).ok());
+  EXPECT_EQ(loader.loaded_elements(), 48);
+  EXPECT_EQ(loader.float8_elements(), 8 * 16 + 32);
+  EXPECT_EQ(loader.loaded_bytes(), 8 * 16 + 8 * 4 + 32 + 2 * 4);
 }
 
 }  // namespace
