@@ -27,7 +27,7 @@ struct EngineInfo {
   std::string model_name;
   std::string model_type;
   std::string device;        // for people
-  std::string weight_dtype;  // "bfloat16" or "float32"
+  std::string weight_dtype;  // "bfloat16", "float32", or "float8_e4m3" if large matrices are that
   int64_t parameters = 0;
   int64_t state_bytes = 0;  // one slot
   // Of the device's memory, all of it taken at start, beside what the device takes for itself: a

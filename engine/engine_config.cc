@@ -42,6 +42,8 @@ StateFormat StateFormatOf(const EngineConfig& config) {
   return format;
 }
 
+bool HasFloat8Weights(const EngineConfig& config) { return config.weight_type == "fp8"; }
+
 absl::Status ValidateEngineConfig(const EngineConfig& config) {
   if (config.model_dir.empty()) {
     return absl::InvalidArgumentError(
@@ -53,6 +55,12 @@ absl::Status ValidateEngineConfig(const EngineConfig& config) {
         absl::StrCat("device is \"", config.device, "\"; it must be auto, cpu, cuda or cuda:N"));
   }
   SLUICE_RETURN_IF_ERROR(CheckChoice("dtype", config.dtype, {"auto", "bfloat16", "float32"}));
+  SLUICE_RETURN_IF_ERROR(CheckChoice("weight_type", config.weight_type, {"checkpoint", "fp8"}));
+  if (HasFloat8Weights(config) && config.dtype == "float32") {
+    return absl::InvalidArgumentError(
+        "weight_type is fp8, whose products are those of bfloat16; dtype is float32, and must be "
+        "auto or bfloat16");
+  }
   constexpr int64_t kMaxTokens = 1 << 24;
   SLUICE_RETURN_IF_ERROR(
       CheckChoice("deterministic", config.deterministic, {"auto", "true", "false"}));

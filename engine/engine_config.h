@@ -19,6 +19,9 @@ struct EngineConfig {
   std::string model_name;           // empty: the directory's name
   std::string device = "auto";      // auto (a GPU if there is one), cpu, cuda or cuda:N
   std::string dtype = "auto";       // of weights: auto (bfloat16), bfloat16 or float32
+  // What the large matrices of projections are stored as: checkpoint (as `dtype` says) or fp8, e4m3
+  // with a scale a row, to which they are rounded while they are loaded; not with dtype float32.
+  std::string weight_type = "checkpoint";
   // What the matrices of states are stored as: float32, float16 or int8. A selective scan's stay
   // float32. With anything else than float32 a prompt is rounded where it is split, and models
   // whose states never decay are refused.
@@ -46,6 +49,7 @@ struct EngineConfig {
 
 // Of a valid config.
 StateFormat StateFormatOf(const EngineConfig& config);
+bool HasFloat8Weights(const EngineConfig& config);
 
 // Every range above; the message names the flag and the range.
 absl::Status ValidateEngineConfig(const EngineConfig& config);

@@ -36,14 +36,14 @@ absl::StatusOr<ModelSummary> SummarizeModel(const EngineConfig& config) {
   SLUICE_ASSIGN_OR_RETURN(summary.config, ReadModelConfig(config.model_dir));
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, OpenDevice(config));
   const DType dtype = config.dtype == "float32" ? DType::kFloat32 : DType::kBFloat16;
-  Model model(summary.config, device.get(), dtype, StateFormatOf(config));
+  Model model(summary.config, device.get(), dtype, StateFormatOf(config), HasFloat8Weights(config));
   SLUICE_RETURN_IF_ERROR(model.CheckStateType());
   summary.tensors = model.Measure();
   summary.gate = model.architecture().gate;
   summary.state_shape = model.architecture().state_shape;
   summary.layer_state = model.architecture().layer_state.parts();
   summary.parameters = model.parameters();
-  summary.weight_dtype = DTypeName(dtype);
+  summary.weight_dtype = DTypeName(model.weight_dtype());
   summary.weight_bytes = model.weight_bytes();
   summary.slot_bytes = model.SlotFloats() * 4;
   summary.device = device->Description();

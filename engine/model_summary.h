@@ -33,8 +33,8 @@ struct ModelSummary {
   absl::Status checkpoint;
 };
 
-// Looks at config.model_dir, device, dtype, threads, max_step_tokens and memory_fraction. The
-// errors of ReadModelConfig and OpenDevice.
+// Looks at config.model_dir, device, dtype, weight_type, threads, max_step_tokens and
+// memory_fraction. The errors of ReadModelConfig and OpenDevice.
 absl::StatusOr<ModelSummary> SummarizeModel(const EngineConfig& config);
 
 }  // namespace sluice

@@ -18,7 +18,8 @@ absl::StatusOr<std::unique_ptr<Device>> OpenDevice(const EngineConfig& config) {
     return CreateCpuDevice(config.threads > 0 ? config.threads : std::max(available, 1),
                            config.deterministic != "false");
   }
-  CudaOptions options = {.batch_invariant = config.deterministic == "true"};
+  CudaOptions options = {.batch_invariant = config.deterministic == "true",
+                         .float8_weights = HasFloat8Weights(config)};
   if (absl::ConsumePrefix(&name, "cuda:") && !absl::SimpleAtoi(name, &options.ordinal)) {
     return absl::InvalidArgumentError(absl::StrCat("device: no number after \"cuda:\""));
   }

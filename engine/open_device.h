@@ -9,7 +9,7 @@
 
 namespace sluice {
 
-// Of config.device, config.threads and config.deterministic. InvalidArgument for a name that is
+// Of config.device, threads, deterministic and weight_type. InvalidArgument for a name that is
 // none; FailedPrecondition, with the reason, if the GPU cannot be used.
 absl::StatusOr<std::unique_ptr<Device>> OpenDevice(const EngineConfig& config);
 

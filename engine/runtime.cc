@@ -24,7 +24,7 @@ EngineInfo DescribeEngine(const EngineConfig& config, const Runtime& runtime,
   }
   info.model_type = model.config().model_type;
   info.device = runtime.device->Description();
-  info.weight_dtype = DTypeName(model.matrix_dtype());
+  info.weight_dtype = DTypeName(model.weight_dtype());
   info.parameters = model.parameters();
   info.weight_bytes = model.weight_bytes();
   info.state_bytes = runtime.pool->slot_bytes();
@@ -85,14 +85,15 @@ absl::StatusOr<Runtime> LoadRuntime(const EngineConfig& config,
   const int64_t free_at_start = runtime.device->FreeBytes();
   const DType dtype = config.dtype == "float32" ? DType::kFloat32 : DType::kBFloat16;
   const StateFormat state = StateFormatOf(config);
+  const bool float8 = HasFloat8Weights(config);
   {
     // Before gigabytes are read in vain, and into memory that is not there.
-    Model measured(model_config, runtime.device.get(), dtype, state);
+    Model measured(model_config, runtime.device.get(), dtype, state, float8);
     SLUICE_RETURN_IF_ERROR(measured.CheckStateType());
     measured.Measure();
     SLUICE_RETURN_IF_ERROR(PlanMemory(config, measured, *runtime.device, free_at_start).status());
   }
-  runtime.model = std::make_unique<Model>(model_config, runtime.device.get(), dtype, state);
+  runtime.model = std::make_unique<Model>(model_config, runtime.device.get(), dtype, state, float8);
   SLUICE_RETURN_IF_ERROR(runtime.model->Load(*checkpoint, progress));
   SLUICE_RETURN_IF_ERROR(checkpoint->CheckUnchanged());
   SLUICE_ASSIGN_OR_RETURN(const MemoryPlan plan,

@@ -20,6 +20,9 @@ ABSL_FLAG(std::string, admin_listen, "",
           "--tls-client-ca; empty: nowhere.");
 ABSL_FLAG(std::string, device, "auto", "auto (a GPU if there is one), cpu, cuda or cuda:N.");
 ABSL_FLAG(std::string, dtype, "auto", "Of weights: auto (bfloat16), bfloat16 or float32.");
+ABSL_FLAG(std::string, weight_type, "checkpoint",
+          "What the large matrices of projections are stored as: checkpoint (as --dtype says) or "
+          "fp8, rounded to e4m3 with a scale a row as they are loaded.");
 ABSL_FLAG(std::string, state_type, "float32",
           "What states are stored as: float32, float16 or int8, with a scale a row; those of Mamba "
           "stay float32, and those of linear_attn, which never decay, must.");
@@ -107,6 +110,7 @@ constexpr std::string_view kFlagNames[] = {
     "admin_listen",
     "device",
     "dtype",
+    "weight_type",
     "threads",
     "deterministic",
     "state_type",
@@ -165,6 +169,7 @@ EngineConfig EngineConfigFromFlags() {
   engine.model_name = absl::GetFlag(FLAGS_model_name);
   engine.device = absl::GetFlag(FLAGS_device);
   engine.dtype = absl::GetFlag(FLAGS_dtype);
+  engine.weight_type = absl::GetFlag(FLAGS_weight_type);
   engine.threads = absl::GetFlag(FLAGS_threads);
   engine.deterministic = absl::GetFlag(FLAGS_deterministic);
   engine.state_type = absl::GetFlag(FLAGS_state_type);

@@ -2,7 +2,8 @@
 //
 //   engine_bench --model DIR [--device cpu|cuda] [--dtype bfloat16|float32] [--decode 1,16,64]
 //                [--context 1024,65536] [--prefill 4096,8x2048] [--threads N]
-//                [--deterministic auto|true|false] [--state_type float32|float16|int8]
+//                [--deterministic auto|true|false] [--weight_type checkpoint|fp8]
+//                [--state_type float32|float16|int8]
 //                [--state_ring N] [--step_tokens N] [--repeats N]
 //
 // Prompts are random token ids, so that any checkpoint will do. Decode figures come from the steps
@@ -46,6 +47,7 @@ ABSL_FLAG(std::string, model, "", "Hugging Face model directory; needs no tokeni
 ABSL_FLAG(std::string, device, "auto", "auto, cpu, cuda or cuda:N");
 ABSL_FLAG(std::string, dtype, "auto", "auto, bfloat16 or float32");
 ABSL_FLAG(int32_t, threads, 0, "CPU threads; 0: all");
+ABSL_FLAG(std::string, weight_type, "checkpoint", "as sluice-server's");
 ABSL_FLAG(std::string, state_type, "float32", "as sluice-server's");
 ABSL_FLAG(int32_t, state_ring, 0, "as sluice-server's");
 ABSL_FLAG(std::string, deterministic, "auto", "as sluice-server's");
@@ -195,9 +197,10 @@ double RecurrenceFlops(const EngineInfo& info) {
 Floor FloorOf(const EngineInfo& info, const ModelConfig& model, const Ceilings& ceilings) {
   const double table = static_cast<double>(info.vocab_size) * info.hidden_size;
   const double all = static_cast<double>(info.parameters);
-  const double element = static_cast<double>(info.weight_bytes) / all;
+  const double table_bytes = table * (info.weight_dtype == "float32" ? 4 : 2);
   return {.ceilings = ceilings,
-          .weight_bytes = (all - (model.tie_word_embeddings ? 0 : table)) * element,
+          .weight_bytes = static_cast<double>(info.weight_bytes) -
+                          (model.tie_word_embeddings ? 0 : table_bytes),
           .token_flops =
               2 * (all - (model.tie_word_embeddings ? 1 : 2) * table) + RecurrenceFlops(info),
           .state_bytes = static_cast<double>(info.state_bytes),
@@ -288,6 +291,7 @@ int Main() {
   config.threads = absl::GetFlag(FLAGS_threads);
   config.deterministic = absl::GetFlag(FLAGS_deterministic);
   config.max_step_tokens = absl::GetFlag(FLAGS_step_tokens);
+  config.weight_type = absl::GetFlag(FLAGS_weight_type);
   config.state_type = absl::GetFlag(FLAGS_state_type);
   config.state_ring = absl::GetFlag(FLAGS_state_ring);
   const std::vector<int32_t> contexts = Contexts();

@@ -32,7 +32,8 @@ inline std::vector<int32_t> Counting(int32_t count) {
 }
 
 // Products: kernel_products.cc.
-void TimeLinear(KernelTimer& timer, int32_t rows, int32_t in_dim, int32_t out_dim, DType y_dtype);
+void TimeLinear(KernelTimer& timer, int32_t rows, int32_t in_dim, int32_t out_dim, DType y_dtype,
+                DType weight_dtype = DType::kBFloat16);
 // One product a head or a branch: x and y of a row side by side.
 void TimeLinearBatch(KernelTimer& timer, int32_t batch, int32_t rows, int32_t in_dim,
                      int32_t out_dim);

@@ -8,6 +8,8 @@
 #include <memory>
 #include <utility>
 
+#include "kernels/float8.h"
+
 namespace sluice {
 namespace {
 
@@ -50,7 +52,9 @@ std::vector<uint8_t> Pattern(int64_t count, DType dtype, float low, float high) 
     state = state * 1664525 + 1013904223;
     const float value = low + (high - low) * static_cast<float>(state >> 8) * 0x1p-24F;
     const uint16_t half = Half(value);
-    if (dtype == DType::kFloat32) {
+    if (dtype == DType::kFloat8) {
+      bytes[i] = ToFloat8(value);
+    } else if (dtype == DType::kFloat32) {
       std::memcpy(&bytes[i * 4], &value, 4);
     } else {
       std::memcpy(&bytes[i * 2], &half, 2);

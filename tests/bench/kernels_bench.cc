@@ -157,6 +157,24 @@ void TimeLayers(KernelTimer& timer, const ModelShape& m) {
   }
 }
 
+// Float8 weights, beside bfloat16 ones where TimeLayers has none.
+void TimeFloat8(KernelTimer& timer, const ModelShape& m) {
+  if (!timer.Wants("linear")) return;
+  const DType dtype = Activations(timer);
+  const bool is_cpu = timer.device().kind() == DeviceKind::kCpu;
+  for (const int32_t rows : {1, 8, 16, 32, 64, 128, 256, 2048}) {
+    if (is_cpu && rows > 64) continue;
+    const bool has_both = rows == 32 || rows == 128 || rows == 256;
+    for (const DType weight : {DType::kBFloat16, DType::kFloat8}) {
+      if (weight == DType::kBFloat16 && !has_both) continue;
+      TimeLinear(timer, rows, m.model_dim, 2 * m.mlp_dim, dtype, weight);
+      TimeLinear(timer, rows, m.mlp_dim, m.model_dim, dtype, weight);
+      TimeLinear(timer, rows, m.model_dim, 3 * m.model_dim, dtype, weight);
+      TimeLinear(timer, rows, m.model_dim, m.model_dim, dtype, weight);
+    }
+  }
+}
+
 void TimeSampler(KernelTimer& timer) {
   SampleParams greedy;
   greedy.temperature = 0;
@@ -213,8 +231,9 @@ int Main(int argc, char** argv) {
   }
   if (options.shapes.empty()) options.shapes = options.device == "cpu" ? "demo" : "all";
   std::string error;
-  const std::unique_ptr<Device> device =
-      options.device == "cpu" ? CreateCpuDevice(options.threads) : CreateCudaDevice({}, &error);
+  const std::unique_ptr<Device> device = options.device == "cpu"
+                                             ? CreateCpuDevice(options.threads)
+                                             : CreateCudaDevice({.float8_weights = true}, &error);
   if (device == nullptr) {
     std::fprintf(stderr, "kernels_bench: %s\n", error.c_str());
     return 1;
@@ -225,6 +244,7 @@ int Main(int argc, char** argv) {
     if (options.shapes != "all" && options.shapes != m.name) continue;
     TimeMixer(timer, m);
     TimeLayers(timer, m);
+    TimeFloat8(timer, m);
   }
   TimeOtherMixers(timer);
   TimeScans(timer);

@@ -196,6 +196,13 @@ TEST_F(LoadTest, RefusesBadConfiguration) {
   config.deterministic = "maybe";
   EXPECT_THAT(std::string(Load(config).message()), HasSubstr("deterministic is \"maybe\""));
   config = TinyConfig(model_.path());
+  config.weight_type = "float8";
+  EXPECT_THAT(std::string(Load(config).message()),
+              HasSubstr("weight_type is \"float8\"; it must be checkpoint or fp8"));
+  config = TinyConfig(model_.path());
+  config.weight_type = "fp8";
+  EXPECT_THAT(std::string(Load(config).message()), HasSubstr("dtype is float32"));
+  config = TinyConfig(model_.path());
   config.state_type = "float8";
   EXPECT_THAT(std::string(Load(config).message()), HasSubstr("state_type is \"float8\""));
   config = TinyConfig(model_.path());

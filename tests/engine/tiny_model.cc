@@ -1,37 +1,54 @@
 #include "tests/engine/tiny_model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/layers/projection.h"
+#include "kernels/float8.h"
 
 namespace sluice {
 namespace {
 
 class WeightWriter {
  public:
-  explicit WeightWriter(uint64_t seed) : random_(seed) {}
+  WeightWriter(uint64_t seed, bool float8) : random_(seed), float8_(float8) {}
 
   void Normal(const std::string& name, const std::vector<int64_t>& shape, float deviation,
               float mean = 0) {
-    int64_t count = 1;
-    for (const int64_t dim : shape) count *= dim;
-    std::normal_distribution<float> normal(mean, deviation);
-    std::vector<float> values(count);
-    for (float& value : values) value = normal(random_);
-    tensors_.push_back(Float32Tensor(name, shape, values));
+    tensors_.push_back(Float32Tensor(name, shape, Numbers(shape, deviation, mean)));
   }
 
   // A projection that keeps the size of its input.
   void Projection(const std::string& name, int64_t out, int64_t in) {
-    Normal(name + ".weight", {out, in}, 1.0F / std::sqrt(static_cast<float>(in)));
+    std::vector<float> values = Numbers({out, in}, 1.0F / std::sqrt(static_cast<float>(in)), 0);
+    if (float8_ && std::min(out, in) >= sluice::Projection::kLeastFloat8Dim) {
+      for (int64_t row = 0; row < out; ++row) RoundRow(values.data() + row * in, in);
+    }
+    tensors_.push_back(Float32Tensor(name + ".weight", {out, in}, values));
   }
 
   std::string Bytes() const { return SafetensorsBytes(tensors_); }
 
  private:
+  std::vector<float> Numbers(const std::vector<int64_t>& shape, float deviation, float mean) {
+    int64_t count = 1;
+    for (const int64_t dim : shape) count *= dim;
+    std::normal_distribution<float> normal(mean, deviation);
+    std::vector<float> values(count);
+    for (float& value : values) value = normal(random_);
+    return values;
+  }
+
+  static void RoundRow(float* row, int64_t count) {
+    const float scale = FitFloat8Scale(LargestMagnitude(row, count));
+    for (int64_t i = 0; i < count; ++i) row[i] = FromFloat8(ToFloat8(row[i] / scale)) * scale;
+  }
+
   std::mt19937_64 random_;
+  bool float8_;
   std::vector<WrittenTensor> tensors_;
 };
 
@@ -116,7 +133,7 @@ std::string ByteTokenizerJson() {
 
 TinyModel::TinyModel(const TinyModelOptions& options) {
   const int64_t hidden = options.hidden_size;
-  WeightWriter weights(options.seed);
+  WeightWriter weights(options.seed, options.float8);
   weights.Normal("model.embeddings.weight", {kVocab, hidden}, 1.0F);
   weights.Normal("lm_head.weight", {kVocab, hidden}, options.head_scale);
   weights.Normal("model.norm.weight", {hidden}, 0.1F, 1);

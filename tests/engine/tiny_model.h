@@ -18,6 +18,8 @@ struct TinyModelOptions {
   bool use_short_conv = false;
   // Of the embedding and head: larger makes the next token more certain.
   float head_scale = 0.3F;
+  // Whether the matrices that an engine may keep as float8 hold numbers that are that already.
+  bool float8 = false;
   uint64_t seed = 1;
 };
 

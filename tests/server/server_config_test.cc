@@ -48,6 +48,7 @@ TEST_F(ServerConfigTest, FlagDefaultsAreTheEnginesOwn) {
   const EngineConfig actual = ParseCommandLine({"--model=/m"})->config.engine;
   EXPECT_EQ(actual.device, expected.device);
   EXPECT_EQ(actual.dtype, expected.dtype);
+  EXPECT_EQ(actual.weight_type, expected.weight_type);
   EXPECT_EQ(actual.threads, expected.threads);
   EXPECT_EQ(actual.deterministic, expected.deterministic);
   EXPECT_EQ(actual.state_type, expected.state_type);
@@ -113,7 +114,8 @@ TEST_F(ServerConfigTest, EveryFlagReachesTheConfig) {
                                         "--listen=[::1]:1",
                                         "--metrics_listen=",
                                         "--device=cpu",
-                                        "--dtype=float32",
+                                        "--dtype=bfloat16",
+                                        "--weight-type=fp8",
                                         "--threads=2",
                                         "--deterministic=false",
                                         "--state-type=int8",
@@ -142,7 +144,8 @@ TEST_F(ServerConfigTest, EveryFlagReachesTheConfig) {
   EXPECT_EQ(config.listen, "[::1]:1");
   EXPECT_EQ(config.metrics_listen, "");
   EXPECT_EQ(config.engine.device, "cpu");
-  EXPECT_EQ(config.engine.dtype, "float32");
+  EXPECT_EQ(config.engine.dtype, "bfloat16");
+  EXPECT_EQ(config.engine.weight_type, "fp8");
   EXPECT_EQ(config.engine.threads, 2);
   EXPECT_EQ(config.engine.deterministic, "false");
   EXPECT_EQ(config.engine.state_type, "int8");
@@ -184,6 +187,8 @@ TEST_F(ServerConfigTest, RefusesValuesByTheFlagsName) {
   EXPECT_EQ(Error({"--model"}), "--model needs a value");
   EXPECT_THAT(Error({"--model=/m", "--slots=many"}), HasSubstr("--slots=many: not valid"));
   EXPECT_THAT(Error({"--model=/m", "--slots=5000"}), HasSubstr("--slots is 5000"));
+  EXPECT_THAT(Error({"--model=/m", "--weight-type=int4"}),
+              HasSubstr("--weight-type is \"int4\"; it must be checkpoint or fp8"));
   EXPECT_THAT(Error({"--model=/m", "--memory-fraction=nan"}),
               HasSubstr("--memory-fraction is nan"));
   EXPECT_THAT(Error({"--model=/m", "--max-waiting=-1"}), HasSubstr("--max-waiting is -1"));
