@@ -1,12 +1,13 @@
-// What low-precision states cost in accuracy: KL divergence of the next token's distribution from
-// that with float32 states, over tokens that decode one at a time.
+// What low-precision states and weights cost in accuracy: KL divergence of the next token's
+// distribution from that with float32 states, over tokens that decode one at a time.
 //
 //   state_accuracy --model DIR [--device cpu|cuda] [--dtype bfloat16|float32] [--threads N]
 //                  [--sequences 16] [--tokens 1000] [--seed 1]
 //                  [--formats float16:0,float16:16,int8:16]
 //
 // Float32 states draw the tokens of every sequence at temperature 1; tests/engine/state_accuracy.h
-// says how. A format is a type and the tokens of its ring. Prints a Markdown table.
+// says how. A format is a type and the tokens of its ring, and maybe the type of the weights:
+// float32:0:fp8. Prints a Markdown table.
 
 #include "tests/engine/state_accuracy.h"
 
@@ -32,7 +33,7 @@ ABSL_FLAG(int32_t, tokens, 1000, "that each sequence draws");
 ABSL_FLAG(uint64_t, seed, 1, "of the drawn tokens");
 ABSL_FLAG(std::string, formats,
           "float32:16,float32:32,float16:0,float16:16,float16:32,int8:0,int8:16,int8:32",
-          "state_type:state_ring, comma separated");
+          "state_type:state_ring or state_type:state_ring:weight_type, comma separated");
 
 namespace sluice {
 namespace {
@@ -45,11 +46,12 @@ namespace {
 std::vector<StateOption> Options(const std::string& list) {
   std::vector<StateOption> options;
   for (const absl::string_view item : absl::StrSplit(list, ',', absl::SkipEmpty())) {
-    const std::pair<std::string, std::string> parts = absl::StrSplit(item, absl::MaxSplits(':', 1));
-    StateOption option = {parts.first, 0};
-    if (!absl::SimpleAtoi(parts.second, &option.ring)) {
-      Fail(absl::StrCat("\"", item, "\" is no type:ring"));
+    const std::vector<std::string> parts = absl::StrSplit(item, ':');
+    StateOption option = {parts[0], 0};
+    if (parts.size() < 2 || parts.size() > 3 || !absl::SimpleAtoi(parts[1], &option.ring)) {
+      Fail(absl::StrCat("\"", item, "\" is no type:ring or type:ring:weights"));
     }
+    if (parts.size() == 3) option.weights = parts[2];
     options.push_back(option);
   }
   return options;
@@ -68,8 +70,11 @@ void Print(const AccuracyRun& run, const AccuracyReport& report) {
       "| state | ring | KL, mean | p99 | max | first tenth | last tenth | same argmax | "
       "perplexity |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n");
   for (size_t i = 0; i < run.options.size(); ++i) {
-    PrintRow(absl::StrCat("`", run.options[i].type, "`"), absl::StrCat(run.options[i].ring),
-             report.options[i]);
+    const StateOption& option = run.options[i];
+    const bool plain = option.weights == "checkpoint";
+    PrintRow(absl::StrCat("`", option.type, "`",
+                          plain ? "" : absl::StrCat(", weights `", option.weights, "`")),
+             absl::StrCat(option.ring), report.options[i]);
   }
   PrintRow("none at all", "", report.without);
 }

@@ -61,6 +61,7 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Open(const AccuracyRun& run,
   EngineConfig config = run.config;
   config.state_type = option.type;
   config.state_ring = option.ring;
+  config.weight_type = option.weights;
   config.state_slots = run.sequences;
   SLUICE_ASSIGN_OR_RETURN(Runtime runtime, LoadRuntime(config, nullptr));
   Device* const device = runtime.device.get();

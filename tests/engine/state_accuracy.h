@@ -1,5 +1,5 @@
-// What rounded states cost: how far the distribution of the next token is from that of states that
-// are stored in float32, written at every token.
+// What rounded states and weights cost: how far the distribution of the next token is from that of
+// states that are stored in float32, written at every token, and weights as the checkpoint's.
 //
 // That model draws the tokens, at temperature 1, and the same model with states of every other
 // format is given the same ones. All of them decode, one token a step, each sequence a step after
@@ -16,12 +16,13 @@
 namespace sluice {
 
 struct StateOption {
-  std::string type;  // EngineConfig's state_type
-  int32_t ring;      // and its state_ring
+  std::string type;                    // EngineConfig's state_type
+  int32_t ring;                        // its state_ring
+  std::string weights = "checkpoint";  // and its weight_type
 };
 
 struct AccuracyRun {
-  EngineConfig config;     // of the model; state_type and state_ring are not read
+  EngineConfig config;     // of the model; what an option has is not read
   int32_t sequences = 16;  // 1..256
   int32_t tokens = 1000;   // that each draws, >= 1
   uint64_t seed = 1;       // of what is drawn
