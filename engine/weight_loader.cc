@@ -63,67 +63,74 @@ void Convert(DType from, const std::byte* data, int64_t count, DType to, std::by
 
 }  // namespace
 
-absl::StatusOr<DeviceBuffer> WeightLoader::Load(const std::vector<WeightPart>& parts, DType dtype,
-                                                int64_t padded_elements) {
+absl::StatusOr<DeviceBuffer> WeightLoader::Load(const std::vector<WeightPart>& parts, DType dtype) {
   int64_t elements = 0;
-  SLUICE_ASSIGN_OR_RETURN(const std::vector<TensorView> tensors, FindAll(parts, &elements));
-  const int64_t bytes = std::max(elements, padded_elements) * DTypeBytes(dtype);
-  SLUICE_ASSIGN_OR_RETURN(DeviceBuffer buffer, Take(parts.front().name, bytes));
+  std::vector<TensorView> tensors;
+  for (const WeightPart& part : parts) {
+    SLUICE_ASSIGN_OR_RETURN(TensorView tensor, Find(part));
+    elements += tensor.elements();
+    tensors.push_back(std::move(tensor));
+  }
+  SLUICE_ASSIGN_OR_RETURN(DeviceBuffer buffer,
+                          Take(parts.front().name, elements * DTypeBytes(dtype)));
   if (checkpoint_ == nullptr) return buffer;
   auto* to = buffer.as<std::byte>();
   for (size_t i = 0; i < parts.size(); ++i) {
-    SLUICE_RETURN_IF_ERROR(Upload(parts[i], tensors[i], dtype, to));
-    to += tensors[i].elements() * DTypeBytes(dtype);
+    const int64_t count = tensors[i].elements();
+    SLUICE_RETURN_IF_ERROR(Upload(parts[i], tensors[i], 0, count, dtype, to));
+    to += count * DTypeBytes(dtype);
   }
-  device_->Zero(to, bytes - elements * DTypeBytes(dtype));
   return buffer;
 }
 
-absl::StatusOr<WeightMatrix> WeightLoader::Float8(const std::vector<WeightPart>& parts,
-                                                  int64_t padded_rows) {
-  const int64_t columns = parts.front().shape.back();
-  int64_t elements = 0;
-  SLUICE_ASSIGN_OR_RETURN(const std::vector<TensorView> tensors, FindAll(parts, &elements));
-  const int64_t rows = std::max(elements / columns, padded_rows);
-  SLUICE_ASSIGN_OR_RETURN(WeightMatrix matrix, TakeFloat8(parts.front().name, rows, columns));
+absl::StatusOr<WeightMatrix> WeightLoader::Rows(const std::vector<PlacedPart>& parts, int64_t rows,
+                                                bool float8) {
+  const WeightPart& first = parts.front().part;
+  const int64_t columns = first.shape.back();
+  std::vector<TensorView> tensors;
+  for (const PlacedPart& placed : parts) {
+    SLUICE_ASSIGN_OR_RETURN(TensorView tensor, Find(placed.part));
+    tensors.push_back(std::move(tensor));
+  }
+  SLUICE_ASSIGN_OR_RETURN(WeightMatrix matrix, TakeMatrix(first.name, rows, columns, float8));
   if (checkpoint_ == nullptr) return matrix;
-  std::vector<float> scales(rows, 1.0F);
-  auto* to = matrix.numbers.as<std::byte>();
-  float* scale = scales.data();
-  const int64_t block_rows = std::max<int64_t>(kBlockElements / columns, 1);
+  const int64_t row_bytes = columns * DTypeBytes(float8 ? DType::kFloat8 : matrix_dtype_);
+  std::vector<float> scales(float8 ? rows : 0, 1.0F);
+  const auto at = [&](int64_t row) { return matrix.numbers.as<std::byte>() + row * row_bytes; };
+  int64_t end = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
-    const int64_t part_rows = tensors[i].elements() / columns;
-    for (int64_t row = 0; row < part_rows; row += block_rows) {
-      const int64_t count = std::min(block_rows, part_rows - row);
-      SLUICE_ASSIGN_OR_RETURN(const std::byte* values, ReadAs(parts[i], tensors[i], row * columns,
-                                                              count * columns, DType::kFloat32));
-      SLUICE_RETURN_IF_ERROR(UploadRounded(parts[i].name, reinterpret_cast<const float*>(values),
-                                           count, columns, to, scale));
-      to += count * columns;
-      scale += count;
+    const WeightPart& part = parts[i].part;
+    for (const auto& [row, to, count] : parts[i].ranges) {
+      device_->Zero(at(end), (to - end) * row_bytes);
+      SLUICE_RETURN_IF_ERROR(
+          float8 ? UploadRounded(part, tensors[i], row, count, at(to), scales.data() + to)
+                 : Upload(part, tensors[i], row * columns, count * columns, matrix_dtype_, at(to)));
+      end = to + count;
     }
   }
-  device_->Zero(to, matrix.numbers.bytes() - elements);
-  device_->Upload(matrix.scales.data(), scales.data(), matrix.scales.bytes());
+  device_->Zero(at(end), (rows - end) * row_bytes);
+  if (float8) device_->Upload(matrix.scales.data(), scales.data(), matrix.scales.bytes());
   return matrix;
 }
 
-absl::StatusOr<WeightMatrix> WeightLoader::Float8FromHost(const std::string& name,
-                                                          const std::vector<float>& values,
-                                                          int64_t columns) {
-  const int64_t rows = static_cast<int64_t>(values.size()) / columns;
-  SLUICE_ASSIGN_OR_RETURN(WeightMatrix matrix, TakeFloat8(name, rows, columns));
-  if (checkpoint_ == nullptr) return matrix;
-  std::vector<float> scales(rows);
-  SLUICE_RETURN_IF_ERROR(UploadRounded(name, values.data(), rows, columns,
-                                       matrix.numbers.as<std::byte>(), scales.data()));
-  device_->Upload(matrix.scales.data(), scales.data(), matrix.scales.bytes());
-  return matrix;
+absl::Status WeightLoader::UploadRounded(const WeightPart& part, const TensorView& tensor,
+                                         int64_t row, int64_t count, std::byte* to, float* scales) {
+  const int64_t columns = part.shape.back();
+  const int64_t block_rows = std::max<int64_t>(kBlockElements / columns, 1);
+  for (int64_t begin = 0; begin < count; begin += block_rows) {
+    const int64_t rows = std::min(block_rows, count - begin);
+    SLUICE_ASSIGN_OR_RETURN(const std::byte* values, ReadAs(part, tensor, (row + begin) * columns,
+                                                            rows * columns, DType::kFloat32));
+    SLUICE_RETURN_IF_ERROR(
+        Round(part.name, reinterpret_cast<const float*>(values), rows, columns, scales + begin));
+    device_->Upload(to + begin * columns, codes_.data(), rows * columns);
+  }
+  return absl::OkStatus();
 }
 
-absl::Status WeightLoader::UploadRounded(const std::string& name, const float* values, int64_t rows,
-                                         int64_t columns, std::byte* to, float* scales) {
-  codes_.resize(rows * columns);
+absl::Status WeightLoader::Round(const std::string& name, const float* values, int64_t rows,
+                                 int64_t columns, float* scales) {
+  codes_.resize(std::max<size_t>(codes_.size(), rows * columns));
   for (int64_t row = 0; row < rows; ++row) {
     const float* from = values + row * columns;
     const float largest = LargestMagnitude(from, columns);
@@ -134,7 +141,6 @@ absl::Status WeightLoader::UploadRounded(const std::string& name, const float* v
     scales[row] = FitFloat8Scale(largest);
     RoundToFloat8(from, columns, scales[row], codes_.data() + row * columns);
   }
-  device_->Upload(to, codes_.data(), rows * columns);
   return absl::OkStatus();
 }
 
@@ -148,39 +154,32 @@ absl::StatusOr<DeviceBuffer> WeightLoader::Take(const std::string& name, int64_t
                                                    " free"));
 }
 
-absl::StatusOr<WeightMatrix> WeightLoader::TakeFloat8(const std::string& name, int64_t rows,
-                                                      int64_t columns) {
-  float8_elements_ += rows * columns;
+absl::StatusOr<WeightMatrix> WeightLoader::TakeMatrix(const std::string& name, int64_t rows,
+                                                      int64_t columns, bool float8) {
+  const DType dtype = float8 ? DType::kFloat8 : matrix_dtype_;
   WeightMatrix matrix;
-  SLUICE_ASSIGN_OR_RETURN(matrix.numbers, Take(name, rows * columns));
+  SLUICE_ASSIGN_OR_RETURN(matrix.numbers, Take(name, rows * columns * DTypeBytes(dtype)));
+  if (!float8) return matrix;
   SLUICE_ASSIGN_OR_RETURN(matrix.scales, Take(name, rows * static_cast<int64_t>(sizeof(float))));
+  float8_elements_ += rows * columns;
   return matrix;
-}
-
-absl::StatusOr<std::vector<TensorView>> WeightLoader::FindAll(const std::vector<WeightPart>& parts,
-                                                              int64_t* elements) {
-  std::vector<TensorView> tensors;
-  for (const WeightPart& part : parts) {
-    SLUICE_ASSIGN_OR_RETURN(TensorView tensor, Find(part));
-    *elements += tensor.elements();
-    tensors.push_back(std::move(tensor));
-  }
-  loaded_elements_ += *elements;
-  return tensors;
 }
 
 absl::StatusOr<TensorView> WeightLoader::Find(const WeightPart& part) {
   asked_.push_back(part);
+  int64_t elements = 1;
+  for (const int64_t dim : part.shape) elements *= dim;
+  loaded_elements_ += elements;
   if (checkpoint_ != nullptr) return checkpoint_->Find(part.name, part.shape);
-  int64_t bytes = DTypeBytes(DType::kFloat32);
-  for (const int64_t dim : part.shape) bytes *= dim;
-  return TensorView{.dtype = DType::kFloat32, .shape = part.shape, .offset = 0, .bytes = bytes};
+  return TensorView{.dtype = DType::kFloat32,
+                    .shape = part.shape,
+                    .offset = 0,
+                    .bytes = elements * DTypeBytes(DType::kFloat32)};
 }
 
 absl::StatusOr<std::vector<float>> WeightLoader::HostFloats(const WeightPart& part) {
   SLUICE_ASSIGN_OR_RETURN(const TensorView tensor, Find(part));
   std::vector<float> values(tensor.elements());
-  loaded_elements_ += tensor.elements();
   if (checkpoint_ == nullptr) return values;
   auto* to = reinterpret_cast<std::byte*>(values.data());
   if (tensor.dtype == DType::kFloat32) {
@@ -223,12 +222,13 @@ absl::StatusOr<const std::byte*> WeightLoader::ReadAs(const WeightPart& part,
   return block_.data();
 }
 
-absl::Status WeightLoader::Upload(const WeightPart& part, const TensorView& tensor, DType dtype,
-                                  std::byte* to) {
-  for (int64_t begin = 0; begin < tensor.elements(); begin += kBlockElements) {
-    const int64_t count = std::min(kBlockElements, tensor.elements() - begin);
-    SLUICE_ASSIGN_OR_RETURN(const std::byte* converted, ReadAs(part, tensor, begin, count, dtype));
-    device_->Upload(to + begin * DTypeBytes(dtype), converted, count * DTypeBytes(dtype));
+absl::Status WeightLoader::Upload(const WeightPart& part, const TensorView& tensor, int64_t begin,
+                                  int64_t count, DType dtype, std::byte* to) {
+  for (int64_t done = 0; done < count; done += kBlockElements) {
+    const int64_t block = std::min(kBlockElements, count - done);
+    SLUICE_ASSIGN_OR_RETURN(const std::byte* converted,
+                            ReadAs(part, tensor, begin + done, block, dtype));
+    device_->Upload(to + done * DTypeBytes(dtype), converted, block * DTypeBytes(dtype));
   }
   return absl::OkStatus();
 }

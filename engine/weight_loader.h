@@ -18,13 +18,27 @@ struct WeightPart {
   std::vector<int64_t> shape;
 };
 
+// Rows of a matrix, and where they go in another.
+struct RowRange {
+  int64_t row = 0;
+  int64_t to = 0;
+  int64_t count = 0;
+};
+
+// A matrix of the checkpoint, and which of its rows go where.
+struct PlacedPart {
+  WeightPart part;
+  std::vector<RowRange> ranges;
+};
+
 // The weight of a matrix product.
 struct WeightMatrix {
   DeviceBuffer numbers;  // [rows, columns]; of float8 their codes (kernels/float8.h)
   DeviceBuffer scales;   // float32 [rows] of float8, else empty
 };
 
-// The host holds a few MiB of the file at a time, or a row if that is more.
+// The host holds a few MiB of the file at a time, or a row if that is more, and what HostFloats
+// gives.
 class WeightLoader {
  public:
   // All outlive the loader. Matrices become `matrix_dtype`: float32 or bfloat16. `float8`: whether
@@ -37,31 +51,27 @@ class WeightLoader {
   WeightLoader(Device* device, DType matrix_dtype, bool float8 = false)
       : WeightLoader(nullptr, device, matrix_dtype, float8) {}
 
-  // The parts one after the other, as weights of matrix products, then zeros up to
-  // `padded_elements`. The errors of Checkpoint::Find and Read; ResourceExhausted if the device's
-  // memory is used up.
-  absl::StatusOr<DeviceBuffer> Matrix(const std::vector<WeightPart>& parts,
-                                      int64_t padded_elements = 0) {
-    return Load(parts, matrix_dtype_, padded_elements);
+  // The parts one after the other, as weights of matrix products. The errors of Checkpoint::Find
+  // and Read; ResourceExhausted if the device's memory is used up.
+  absl::StatusOr<DeviceBuffer> Matrix(const std::vector<WeightPart>& parts) {
+    return Load(parts, matrix_dtype_);
   }
   // The same, as float32: norms, biases, gates.
-  absl::StatusOr<DeviceBuffer> Floats(const std::vector<WeightPart>& parts,
-                                      int64_t padded_elements = 0) {
-    return Load(parts, DType::kFloat32, padded_elements);
+  absl::StatusOr<DeviceBuffer> Floats(const std::vector<WeightPart>& parts) {
+    return Load(parts, DType::kFloat32);
   }
-  // The same of matrices [rows, columns] of as many columns, a multiple of 16, rounded row by row
-  // from what the file has, then rows of zeros up to `padded_rows`. InvalidArgument if a number is
-  // not finite.
-  absl::StatusOr<WeightMatrix> Float8(const std::vector<WeightPart>& parts, int64_t padded_rows);
+  // One matrix of `rows` rows from parts of as many columns, whose ranges go one behind the other;
+  // rows between and behind them are zeros. The errors of Matrix. `float8`: of columns that are a
+  // multiple of 16, rounded row by row from what the file has; InvalidArgument, with the part's
+  // name, if a number is not finite.
+  absl::StatusOr<WeightMatrix> Rows(const std::vector<PlacedPart>& parts, int64_t rows,
+                                    bool float8);
   // A tensor as float32 on the host, for what is computed from it once: small ones only.
   absl::StatusOr<std::vector<float>> HostFloats(const WeightPart& part);
   // What was computed on the host, on the device, as `dtype`: float32 or bfloat16.
   // ResourceExhausted.
   absl::StatusOr<DeviceBuffer> FromHost(const std::vector<float>& values,
                                         DType dtype = DType::kFloat32);
-  // The same, rounded: rows of `columns` numbers, of the tensors `name` and what goes with it.
-  absl::StatusOr<WeightMatrix> Float8FromHost(const std::string& name,
-                                              const std::vector<float>& values, int64_t columns);
 
   // Whether the checkpoint has such a tensor: for models that it may have by one of two names.
   bool Has(const std::string& name) const {
@@ -77,21 +87,24 @@ class WeightLoader {
   int64_t float8_elements() const { return float8_elements_; }  // of them, with what pads them
 
  private:
-  absl::StatusOr<DeviceBuffer> Load(const std::vector<WeightPart>& parts, DType dtype,
-                                    int64_t padded_elements);
+  absl::StatusOr<DeviceBuffer> Load(const std::vector<WeightPart>& parts, DType dtype);
+  // Counts it as loaded.
   absl::StatusOr<TensorView> Find(const WeightPart& part);
-  absl::StatusOr<std::vector<TensorView>> FindAll(const std::vector<WeightPart>& parts,
-                                                  int64_t* elements);
   // Elements of the file, as `dtype`, until the next call.
   absl::StatusOr<const std::byte*> ReadAs(const WeightPart& part, const TensorView& tensor,
                                           int64_t begin, int64_t count, DType dtype);
-  absl::Status Upload(const WeightPart& part, const TensorView& tensor, DType dtype, std::byte* to);
+  absl::Status Upload(const WeightPart& part, const TensorView& tensor, int64_t begin,
+                      int64_t count, DType dtype, std::byte* to);
   // Memory of the device; ResourceExhausted. Empty buffers if nothing is loaded.
   absl::StatusOr<DeviceBuffer> Take(const std::string& name, int64_t bytes);
-  absl::StatusOr<WeightMatrix> TakeFloat8(const std::string& name, int64_t rows, int64_t columns);
-  // Rounds rows of `columns` numbers, whose codes go to `to` and whose scales to `scales`.
-  absl::Status UploadRounded(const std::string& name, const float* values, int64_t rows,
-                             int64_t columns, std::byte* to, float* scales);
+  absl::StatusOr<WeightMatrix> TakeMatrix(const std::string& name, int64_t rows, int64_t columns,
+                                          bool float8);
+  // Rounds rows, whose codes go to `to` and whose scales to `scales`.
+  absl::Status UploadRounded(const WeightPart& part, const TensorView& tensor, int64_t row,
+                             int64_t count, std::byte* to, float* scales);
+  // The codes of rows of `columns` numbers, in codes_.
+  absl::Status Round(const std::string& name, const float* values, int64_t rows, int64_t columns,
+                     float* scales);
 
   const Checkpoint* checkpoint_;  // null: loads nothing
   Device* device_;

@@ -32,18 +32,6 @@ inline uint8_t ToFloat8(float value) {
   return static_cast<uint8_t>(((bits >> 24) & 0x80U) | code);
 }
 
-// The number of a code; NaN of 0x7F and 0xFF. A subnormal is lent 2^-6 and gives it back, which
-// leaves it normalised.
-inline float FromFloat8(uint8_t code) {
-  const uint32_t rest = code & 0x7FU;
-  const uint32_t subnormal = rest < 8 ? 1 : 0;
-  const auto lent = std::bit_cast<float>(subnormal * (121U << 23));
-  const float magnitude = std::bit_cast<float>((rest << 20) + ((120U + subnormal) << 23)) - lent;
-  const uint32_t nan = rest == 0x7F ? 0x7FC00000U : 0U;
-  const uint32_t sign = uint32_t{code & 0x80U} << 24;
-  return std::bit_cast<float>(sign | nan | std::bit_cast<uint32_t>(magnitude));
-}
-
 // The largest magnitude of `count` numbers; infinite or NaN if one of them is.
 float LargestMagnitude(const float* values, int64_t count);
 

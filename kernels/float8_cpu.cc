@@ -12,7 +12,8 @@ HWY_BEFORE_NAMESPACE();
 namespace sluice {
 namespace HWY_NAMESPACE {
 
-// FromFloat8, in vectors.
+// The numbers of codes, none of which is NaN. A subnormal is lent 2^-6 and gives it back, which
+// leaves it normalised.
 template <class D>
 HWY_INLINE hn::Vec<D> LoadFloat8(D d, const uint8_t* from) {
   const hn::Rebind<uint8_t, D> d8;

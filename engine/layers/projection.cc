@@ -10,13 +10,6 @@ namespace sluice {
 
 namespace {
 
-// Where the rows of a part go.
-struct Placement {
-  int64_t row = 0;     // of the part's tensors
-  int64_t column = 0;  // of the result
-  int64_t count = 0;
-};
-
 // Some neighbouring parts, and the columns that are theirs.
 struct Span {
   size_t part = 0;
@@ -26,12 +19,13 @@ struct Span {
   bool float8 = false;
 };
 
-// Where each piece of each part goes; `end` is then the first column behind all of them.
-std::vector<std::vector<Placement>> Place(const std::vector<ProjectionPart>& parts, int64_t* end) {
-  std::vector<std::vector<Placement>> placements;
+// Which columns of the result are those of each part's pieces; `end` is then the first one behind
+// all of them.
+std::vector<std::vector<RowRange>> Place(const std::vector<ProjectionPart>& parts, int64_t* end) {
+  std::vector<std::vector<RowRange>> placements;
   int64_t column = 0;
   for (const ProjectionPart& part : parts) {
-    std::vector<Placement>& pieces = placements.emplace_back();
+    std::vector<RowRange>& pieces = placements.emplace_back();
     if (part.pieces.empty()) {
       pieces.push_back({0, column, part.out_dim});
       column += part.out_dim;
@@ -50,13 +44,13 @@ std::vector<std::vector<Placement>> Place(const std::vector<ProjectionPart>& par
   return placements;
 }
 
-// Rows of `width` numbers, `stride` apart where they go, whose first column is `first`.
-void CopyRows(const std::vector<Placement>& pieces, const std::vector<float>& from, int64_t width,
-              int64_t stride, int64_t first, std::vector<float>* to) {
-  for (const Placement& piece : pieces) {
+// Rows of `width` numbers, `stride` apart where they go.
+void CopyRows(const std::vector<RowRange>& pieces, const std::vector<float>& from, int64_t width,
+              int64_t stride, std::vector<float>* to) {
+  for (const RowRange& piece : pieces) {
     for (int64_t row = 0; row < piece.count; ++row) {
       std::copy_n(from.begin() + (piece.row + row) * width, width,
-                  to->begin() + (piece.column - first + row) * stride);
+                  to->begin() + (piece.to + row) * stride);
     }
   }
 }
@@ -64,10 +58,10 @@ void CopyRows(const std::vector<Placement>& pieces, const std::vector<float>& fr
 // Parts that are stored alike, as many as there are side by side. A product begins and ends at a
 // multiple of kColumnMultiple, so a part that does not is not stored otherwise than its neighbour.
 std::vector<Span> SpansOf(const std::vector<ProjectionPart>& parts,
-                          const std::vector<std::vector<Placement>>& placements, int64_t in_dim,
+                          const std::vector<std::vector<RowRange>>& placements, int64_t in_dim,
                           int64_t columns, bool float8) {
   const auto begin_of = [&](size_t i) {
-    return i < parts.size() ? placements[i].front().column : columns;
+    return i < parts.size() ? placements[i].front().to : columns;
   };
   const auto rounds = [&](size_t i) {
     return float8 && in_dim >= Projection::kLeastFloat8Dim && in_dim % 16 == 0 &&
@@ -86,30 +80,23 @@ std::vector<Span> SpansOf(const std::vector<ProjectionPart>& parts,
   return spans;
 }
 
-// The tensors of one span: rows of `width` numbers. `end`: the first column behind all parts.
-absl::StatusOr<WeightMatrix> LoadSpan(WeightLoader* loader, int64_t in_dim, int64_t end,
-                                      const Span& span, const std::vector<ProjectionPart>& parts,
-                                      const std::vector<std::vector<Placement>>& placements) {
-  const int64_t width = Projection::Columns(in_dim);
-  std::vector<WeightPart> weights;
-  int64_t out_dim = 0;
+// The tensors of one span.
+absl::StatusOr<WeightMatrix> LoadSpan(WeightLoader* loader, int64_t in_dim, const Span& span,
+                                      const std::vector<ProjectionPart>& parts,
+                                      const std::vector<std::vector<RowRange>>& placements) {
+  std::vector<PlacedPart> placed;
   for (size_t i = span.part; i < span.part + span.parts; ++i) {
-    weights.push_back({parts[i].name + ".weight", {parts[i].out_dim, in_dim}});
-    out_dim += parts[i].out_dim;
+    placed.push_back({{parts[i].name + ".weight", {parts[i].out_dim, in_dim}}, placements[i]});
+    for (RowRange& range : placed.back().ranges) range.to -= span.column;
+  }
+  const int64_t width = Projection::Columns(in_dim);
+  if (in_dim == width) return loader->Rows(placed, span.columns, span.float8);
+  std::vector<float> values(span.columns * width);
+  for (const PlacedPart& part : placed) {
+    SLUICE_ASSIGN_OR_RETURN(const std::vector<float> tensor, loader->HostFloats(part.part));
+    CopyRows(part.ranges, tensor, in_dim, width, &values);
   }
   WeightMatrix matrix;
-  // One after the other as in the file, but for what pads the end.
-  if (in_dim == width && out_dim == std::min(span.columns, end - span.column)) {
-    if (span.float8) return loader->Float8(weights, span.columns);
-    SLUICE_ASSIGN_OR_RETURN(matrix.numbers, loader->Matrix(weights, span.columns * width));
-    return matrix;
-  }
-  std::vector<float> values(span.columns * width);
-  for (size_t i = 0; i < span.parts; ++i) {
-    SLUICE_ASSIGN_OR_RETURN(const std::vector<float> tensor, loader->HostFloats(weights[i]));
-    CopyRows(placements[span.part + i], tensor, in_dim, width, span.column, &values);
-  }
-  if (span.float8) return loader->Float8FromHost(weights.front().name, values, width);
   SLUICE_ASSIGN_OR_RETURN(matrix.numbers, loader->FromHost(values, loader->matrix_dtype()));
   return matrix;
 }
@@ -120,7 +107,7 @@ absl::StatusOr<Projection> Projection::Load(WeightLoader* loader, int64_t in_dim
                                             const std::vector<ProjectionPart>& parts) {
   Projection projection;
   int64_t end = 0;
-  const std::vector<std::vector<Placement>> placements = Place(parts, &end);
+  const std::vector<std::vector<RowRange>> placements = Place(parts, &end);
   projection.in_dim_ = Columns(in_dim);
   projection.columns_ = Columns(end);
   for (const Span& span :
@@ -129,7 +116,7 @@ absl::StatusOr<Projection> Projection::Load(WeightLoader* loader, int64_t in_dim
     block.dtype = span.float8 ? DType::kFloat8 : loader->matrix_dtype();
     block.column = span.column;
     block.columns = span.columns;
-    SLUICE_ASSIGN_OR_RETURN(block.weight, LoadSpan(loader, in_dim, end, span, parts, placements));
+    SLUICE_ASSIGN_OR_RETURN(block.weight, LoadSpan(loader, in_dim, span, parts, placements));
   }
   // The small first: a GPU fetches the weights of the large while it multiplies by them.
   std::stable_sort(projection.blocks_.begin(), projection.blocks_.end(),
@@ -141,7 +128,7 @@ absl::StatusOr<Projection> Projection::Load(WeightLoader* loader, int64_t in_dim
     if (!parts[i].bias) continue;
     SLUICE_ASSIGN_OR_RETURN(const std::vector<float> tensor,
                             loader->HostFloats({parts[i].name + ".bias", {parts[i].out_dim}}));
-    CopyRows(placements[i], tensor, 1, 1, 0, &bias);
+    CopyRows(placements[i], tensor, 1, 1, &bias);
   }
   SLUICE_ASSIGN_OR_RETURN(projection.bias_, loader->FromHost(bias));
   return projection;

@@ -1,14 +1,15 @@
 #include "engine/layers/projection.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "kernels/float8.h"
 #include "tests/engine/safetensors_writer.h"
 #include "tests/kernels/compare.h"
 #include "tests/kernels/devices.h"
+#include "tests/kernels/float8_ref.h"
 #include "tests/kernels/guarded_memory.h"
 #include "tests/kernels/random_data.h"
 
@@ -28,13 +29,7 @@ std::vector<float> Numbers(int64_t count, int32_t seed) {
 std::vector<float> Weights(int64_t rows, int64_t columns, bool float8) {
   Random random(rows);
   std::vector<float> weights = random.Normals(rows * columns, 0.05, DType::kBFloat16);
-  for (int64_t row = 0; float8 && row < rows; ++row) {
-    float* const numbers = weights.data() + row * columns;
-    const float scale = FitFloat8Scale(LargestMagnitude(numbers, columns));
-    for (int64_t i = 0; i < columns; ++i) {
-      numbers[i] = FromFloat8(ToFloat8(numbers[i] / scale)) * scale;
-    }
-  }
+  if (float8) RoundRowsThroughFloat8(weights.data(), rows, columns);
   return weights;
 }
 
@@ -229,6 +224,32 @@ TEST(ProjectionLoad, NamesAMissingBias) {
   const auto projection = Projection::Load(&loader, 8, {{"a", 8, true}});
   EXPECT_EQ(projection.status().code(), absl::StatusCode::kNotFound);
   EXPECT_NE(projection.status().message().find("a.bias"), std::string::npos);
+}
+
+// Whichever of merged tensors it is in, whether they are merged as they are or piece by piece.
+TEST(ProjectionLoad, NamesTheTensorThatCannotBeRounded) {
+  const auto device = CreateCpuDevice(1);
+  for (const std::string bad : {"a", "b", "c"}) {
+    for (const std::vector<int64_t>& pieces : {std::vector<int64_t>(), {130, 126}}) {
+      const ScratchDirectory scratch;
+      std::vector<WrittenTensor> tensors;
+      Parts parts;
+      for (const std::string name : {"a", "b", "c"}) {
+        std::vector<float> numbers = Numbers(256 * 256, 1);
+        if (name == bad) numbers[200 * 256 + 7] = std::nanf("");
+        tensors.push_back(Float32Tensor(name + ".weight", {256, 256}, numbers));
+        parts.push_back({.name = name, .out_dim = 256, .pieces = pieces});
+      }
+      scratch.Write("model.safetensors", SafetensorsBytes(tensors));
+      const auto checkpoint = Checkpoint::Open(scratch.path()).value();
+      WeightLoader loader(checkpoint.get(), device.get(), DType::kBFloat16, /*float8=*/true);
+      const absl::Status status = Projection::Load(&loader, 256, parts).status();
+      EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+      EXPECT_NE(status.message().find(" " + bad + ".weight has a number that is not finite"),
+                std::string::npos)
+          << status;
+    }
+  }
 }
 
 }  // namespace

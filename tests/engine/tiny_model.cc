@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/layers/projection.h"
-#include "kernels/float8.h"
+#include "tests/kernels/float8_ref.h"
 
 namespace sluice {
 namespace {
@@ -25,7 +25,7 @@ class WeightWriter {
   void Projection(const std::string& name, int64_t out, int64_t in) {
     std::vector<float> values = Numbers({out, in}, 1.0F / std::sqrt(static_cast<float>(in)), 0);
     if (float8_ && std::min(out, in) >= sluice::Projection::kLeastFloat8Dim) {
-      for (int64_t row = 0; row < out; ++row) RoundRow(values.data() + row * in, in);
+      RoundRowsThroughFloat8(values.data(), out, in);
     }
     tensors_.push_back(Float32Tensor(name + ".weight", {out, in}, values));
   }
@@ -40,11 +40,6 @@ class WeightWriter {
     std::vector<float> values(count);
     for (float& value : values) value = normal(random_);
     return values;
-  }
-
-  static void RoundRow(float* row, int64_t count) {
-    const float scale = FitFloat8Scale(LargestMagnitude(row, count));
-    for (int64_t i = 0; i < count; ++i) row[i] = FromFloat8(ToFloat8(row[i] / scale)) * scale;
   }
 
   std::mt19937_64 random_;

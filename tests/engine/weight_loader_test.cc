@@ -103,18 +103,25 @@ TEST_F(WeightLoaderTest, CopiesBlockByBlock) {
   EXPECT_EQ(Load<uint16_t>(as_brain, DType::kBFloat16), brains);
 }
 
-TEST_F(WeightLoaderTest, PadsWithZeros) {
+TEST_F(WeightLoaderTest, PutsRowsWhereTheyGoAndZerosElsewhere) {
   scratch_.Write("model.safetensors",
-                 SafetensorsBytes({{"w", "F32", {2, 2}, BytesOf<float>({1, 2, 3, 4})}}));
+                 SafetensorsBytes({{"v", "F32", {1, 2}, BytesOf<float>({7, 8})},
+                                   {"w", "F32", {3, 2}, BytesOf<float>({1, 2, 3, 4, 5, 6})}}));
   const auto checkpoint = Checkpoint::Open(scratch_.path()).value();
   WeightLoader loader(checkpoint.get(), device_.get(), DType::kFloat32);
-  const auto buffer = loader.Matrix({{"w", {2, 2}}}, 8);
-  ASSERT_TRUE(buffer.ok()) << buffer.status();
-  std::vector<float> values(8, -1);
-  ASSERT_EQ(buffer->bytes(), 32);
-  device_->Download(values.data(), buffer->data(), buffer->bytes());
-  EXPECT_EQ(values, (std::vector<float>{1, 2, 3, 4, 0, 0, 0, 0}));
-  EXPECT_EQ(loader.loaded_elements(), 4);
+  const auto matrix = loader.Rows({{{"w", {3, 2}}, {{1, 1, 2}, {1, 3, 1}}},  //
+                                   {{"v", {1, 2}}, {{0, 6, 1}}}},
+                                  8, /*float8=*/false);
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  std::vector<float> values(16, -1);
+  ASSERT_EQ(matrix->numbers.bytes(), 64);
+  EXPECT_EQ(matrix->scales.bytes(), 0);
+  device_->Download(values.data(), matrix->numbers.data(), matrix->numbers.bytes());
+  EXPECT_EQ(values, (std::vector<float>{0, 0, 3, 4, 5, 6, 3, 4, 0, 0, 0, 0, 7, 8, 0, 0}));
+  EXPECT_EQ(loader.loaded_elements(), 8);
+  EXPECT_EQ(loader.loaded_bytes(), 64);
+  EXPECT_EQ(loader.Rows({{{"w", {2, 2}}, {{0, 0, 2}}}}, 2, false).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(WeightLoaderTest, GivesValuesToTheHostAndTakesThemBack) {
@@ -135,11 +142,11 @@ TEST_F(WeightLoaderTest, GivesValuesToTheHostAndTakesThemBack) {
 
 TEST_F(WeightLoaderTest, CountsWithoutACheckpoint) {
   WeightLoader loader(device_.get(), DType::kBFloat16);
-  EXPECT_EQ(loader.Matrix({{"w", {3, 5}}}, 16)->bytes(), 0);
+  EXPECT_EQ(loader.Rows({{{"w", {3, 5}}, {{0, 0, 3}}}}, 4, false)->numbers.bytes(), 0);
   EXPECT_EQ(*loader.HostFloats({"f", {2}}), (std::vector<float>{0, 0}));
   EXPECT_TRUE(loader.FromHost({1, 2}).ok());
   EXPECT_EQ(loader.loaded_elements(), 17);
-  EXPECT_EQ(loader.loaded_bytes(), 32 + 8);
+  EXPECT_EQ(loader.loaded_bytes(), 40 + 8);
   ASSERT_EQ(loader.asked().size(), 2);
   EXPECT_EQ(loader.asked()[0].name, "w");
   EXPECT_EQ(loader.asked()[1].shape, (std::vector<int64_t>{2}));
@@ -175,8 +182,10 @@ TEST_F(WeightLoaderTest, RoundsRowsToFloat8) {
                                    {"c", "F16", {1, kColumns}, BytesOf(halves)}}));
   const auto checkpoint = Checkpoint::Open(scratch_.path()).value();
   WeightLoader loader(checkpoint.get(), device_.get(), DType::kBFloat16, /*float8=*/true);
-  const auto matrix = loader.Float8(
-      {{"a", {kRows, kColumns}}, {"b", {kRows, kColumns}}, {"c", {1, kColumns}}}, 2 * kRows + 8);
+  const auto matrix = loader.Rows({{{"a", {kRows, kColumns}}, {{0, 0, kRows}}},
+                                   {{"b", {kRows, kColumns}}, {{0, kRows, kRows}}},
+                                   {{"c", {1, kColumns}}, {{0, 2 * kRows, 1}}}},
+                                  2 * kRows + 8, /*float8=*/true);
   ASSERT_TRUE(matrix.ok()) << matrix.status();
   const auto* const codes = matrix->numbers.as<uint8_t>();
   const auto* const scales = matrix->scales.as<float>();
@@ -198,11 +207,20 @@ TEST_F(WeightLoaderTest, RoundsRowsToFloat8) {
   EXPECT_EQ(std::vector<uint8_t>(codes + end * kColumns, codes + (end + 7) * kColumns),
             std::vector<uint8_t>(7 * kColumns));
   EXPECT_EQ(std::vector<float>(scales + end, scales + end + 7), std::vector<float>(7, 1.0F));
-  // What comes from the host becomes the same.
-  const auto from_host = loader.Float8FromHost("a", floats, kColumns);
-  ASSERT_TRUE(from_host.ok()) << from_host.status();
-  EXPECT_EQ(std::memcmp(from_host->numbers.data(), codes, kRows * kColumns), 0);
-  EXPECT_EQ(std::memcmp(from_host->scales.data(), scales, kRows * 4), 0);
+  // Pieces of a matrix, of which one is more than a block, become what they are in the whole.
+  constexpr int64_t kPiece = kRows - 9;
+  const auto pieces =
+      loader.Rows({{{"a", {kRows, kColumns}}, {{3, 2, kPiece}, {1, 2 + kPiece, 5}}}}, kRows, true);
+  ASSERT_TRUE(pieces.ok()) << pieces.status();
+  const auto same = [&](int64_t row, int64_t to, int64_t count) {
+    const auto* const got = pieces->numbers.as<uint8_t>() + to * kColumns;
+    return std::memcmp(got, codes + row * kColumns, count * kColumns) == 0 &&
+           std::memcmp(pieces->scales.as<float>() + to, scales + row, count * 4) == 0;
+  };
+  EXPECT_TRUE(same(3, 2, kPiece));
+  EXPECT_TRUE(same(1, 2 + kPiece, 5));
+  EXPECT_TRUE(same(end, 0, 2));
+  EXPECT_TRUE(same(end, 7 + kPiece, 2));
 }
 
 TEST_F(WeightLoaderTest, RefusesToRoundWhatIsNotFinite) {
@@ -213,21 +231,20 @@ TEST_F(WeightLoaderTest, RefusesToRoundWhatIsNotFinite) {
                    SafetensorsBytes({Float32Tensor("layer.weight", {2, 16}, values)}));
     const auto checkpoint = Checkpoint::Open(scratch_.path()).value();
     WeightLoader loader(checkpoint.get(), device_.get(), DType::kBFloat16, /*float8=*/true);
-    const absl::Status status = loader.Float8({{"layer.weight", {2, 16}}}, 2).status();
+    const absl::Status status =
+        loader.Rows({{{"layer.weight", {2, 16}}, {{0, 0, 2}}}}, 2, /*float8=*/true).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_NE(status.message().find("layer.weight has a number that is not finite"),
               std::string::npos);
-    EXPECT_FALSE(loader.Float8FromHost("layer.weight", values, 16).ok());
   }
 }
 
 TEST_F(WeightLoaderTest, CountsFloat8WithoutACheckpoint) {
   WeightLoader loader(device_.get(), DType::kBFloat16, /*float8=*/true);
-  EXPECT_EQ(loader.Float8({{"w", {3, 16}}}, 8)->numbers.bytes(), 0);
-  EXPECT_TRUE(loader.Float8FromHost("v", std::vector<float>(32), 16).ok());
+  EXPECT_EQ(loader.Rows({{{"w", {3, 16}}, {{0, 0, 3}}}}, 8, true)->numbers.bytes(), 0);
   EXPECT_EQ(loader.loaded_elements(), 48);
-  EXPECT_EQ(loader.float8_elements(), 8 * 16 + 32);
-  EXPECT_EQ(loader.loaded_bytes(), 8 * 16 + 8 * 4 + 32 + 2 * 4);
+  EXPECT_EQ(loader.float8_elements(), 8 * 16);
+  EXPECT_EQ(loader.loaded_bytes(), 8 * 16 + 8 * 4);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/float8_cpu.h"
+#include "tests/kernels/float8_ref.h"
 #include "tests/kernels/random_data.h"
 
 namespace sluice {
@@ -135,8 +136,9 @@ TEST(Float8, KeepsARowToFourBits) {
       ASSERT_LE(error, std::max(std::abs(row[i]) / 16, scale * 0x1p-10F)) << row[i];
     }
     // What is rounded stays what it is, whatever scale it gets then.
-    std::vector<float> rounded(301);
-    for (size_t i = 0; i < row.size(); ++i) rounded[i] = FromFloat8(codes[i]) * scale;
+    std::vector<float> rounded = row;
+    RoundRowsThroughFloat8(rounded.data(), 1, 301);
+    for (size_t i = 0; i < row.size(); ++i) ASSERT_EQ(FromFloat8(codes[i]) * scale, rounded[i]);
     const float again = FitFloat8Scale(LargestMagnitude(rounded.data(), 301));
     RoundToFloat8(rounded.data(), 301, again, codes.data());
     for (size_t i = 0; i < row.size(); ++i) ASSERT_EQ(FromFloat8(codes[i]) * again, rounded[i]);

@@ -13,6 +13,7 @@
 #include "kernels/linear_cpu.h"
 #include "tests/kernels/compare.h"
 #include "tests/kernels/devices.h"
+#include "tests/kernels/float8_ref.h"
 #include "tests/kernels/guarded_memory.h"
 #include "tests/kernels/linear_ref.h"
 #include "tests/kernels/random_data.h"
@@ -51,7 +52,8 @@ void AddWeights(Random& random, Problem* p) {
     RoundToFloat8(values.data(), in_dim, scale, codes.data());
     p->scales.push_back(scale);
     p->codes.insert(p->codes.end(), codes.begin(), codes.end());
-    for (const uint8_t code : codes) p->weight.push_back(FromFloat8(code) * scale);
+    RoundRowsThroughFloat8(values.data(), 1, in_dim);
+    p->weight.insert(p->weight.end(), values.begin(), values.end());
   }
 }
 
