@@ -52,7 +52,7 @@ Drawn RangeOf(const WeightPart& tensor) {
 }
 
 // Numbers that depend on the tensor's name alone.
-WrittenTensor Draw(const WeightPart& tensor) {
+std::vector<float> Draw(const WeightPart& tensor) {
   int64_t count = 1;
   for (const int64_t dim : tensor.shape) count *= dim;
   uint64_t seed = 1469598103934665603U;
@@ -63,7 +63,11 @@ WrittenTensor Draw(const WeightPart& tensor) {
   std::uniform_real_distribution<float> even(range.low, range.high);
   std::vector<float> values(count);
   for (float& value : values) value = even(random);
-  return Float32Tensor(tensor.name, tensor.shape, values);
+  return values;
+}
+
+WrittenTensor Drawing(const WeightPart& tensor) {
+  return Float32Tensor(tensor.name, tensor.shape, Draw(tensor));
 }
 
 std::string ConfigText(const TinyFamily& family) {
@@ -181,21 +185,27 @@ void TinyFamilyModel::Rewrite(const std::vector<std::string>& without,
   std::vector<WrittenTensor> written;
   for (const WeightPart& tensor : tensors_) {
     if (std::find(without.begin(), without.end(), tensor.name) != without.end()) continue;
-    written.push_back(Draw(tensor));
+    written.push_back(Drawing(tensor));
   }
-  for (const WeightPart& tensor : added) written.push_back(Draw(tensor));
+  for (const WeightPart& tensor : added) written.push_back(Drawing(tensor));
+  directory_.Write("model.safetensors", SafetensorsBytes(written));
+}
+
+void TinyFamilyModel::Change(
+    const std::function<void(const WeightPart&, std::vector<float>*)>& change) const {
+  std::vector<WrittenTensor> written;
+  for (const WeightPart& tensor : tensors_) {
+    std::vector<float> values = Draw(tensor);
+    change(tensor, &values);
+    written.push_back(Float32Tensor(tensor.name, tensor.shape, values));
+  }
   directory_.Write("model.safetensors", SafetensorsBytes(written));
 }
 
 void TinyFamilyModel::Fill(const std::string& name, float value) const {
-  std::vector<WrittenTensor> written;
-  for (const WeightPart& tensor : tensors_) {
-    WrittenTensor& drawn = written.emplace_back(Draw(tensor));
-    if (tensor.name != name) continue;
-    const std::vector<float> values(drawn.bytes.size() / sizeof(float), value);
-    drawn = Float32Tensor(tensor.name, tensor.shape, values);
-  }
-  directory_.Write("model.safetensors", SafetensorsBytes(written));
+  Change([&](const WeightPart& tensor, std::vector<float>* values) {
+    if (tensor.name == name) values->assign(values->size(), value);
+  });
 }
 
 }  // namespace sluice

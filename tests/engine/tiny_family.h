@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -47,6 +48,8 @@ class TinyFamilyModel {
 
   // Writes the checkpoint anew, without the tensors of those names and with those added.
   void Rewrite(const std::vector<std::string>& without, const std::vector<WeightPart>& added) const;
+  // With every tensor's numbers as `change` leaves them.
+  void Change(const std::function<void(const WeightPart&, std::vector<float>*)>& change) const;
   // With one tensor that holds nothing but a number.
   void Fill(const std::string& name, float value) const;
 
