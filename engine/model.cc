@@ -15,7 +15,9 @@ Model::Model(const ModelConfig& config, Device* device, DType matrix_dtype,
     : config_(config),
       compute_(device, matrix_dtype, state),
       float8_(float8),
-      architecture_(MakeArchitecture(config, compute_)) {}
+      architecture_(MakeArchitecture(config, compute_)) {
+  SLUICE_CHECK(!float8 || matrix_dtype == DType::kBFloat16);
+}
 
 absl::Status Model::Load(const Checkpoint& checkpoint,
                          const std::function<void(const std::string&)>& progress) {

@@ -8,7 +8,8 @@
 //
 // Weights alone may be read before the wait: they are written by copies from the host, behind which
 // a stream starts nothing early, and by no kernel. Who writes such memory by a kernel must queue a
-// copy or a Zero, or synchronise, before a kernel that takes it for weights.
+// copy or a Zero, or synchronise, before a kernel that takes it for weights; float8 weights that
+// are widened go to the library alone, whose kernels start when those before have ended.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -28,7 +28,7 @@ namespace sluice {
 
 struct LinearArgs {
   int32_t rows;        // M >= 0
-  int32_t in_dim;      // K, multiple of 8; of 16 with a float8 weight
+  int32_t in_dim;      // K, multiple of 8; of 16 with a float8 weight, then at most 2^18
   int32_t out_dim;     // N, multiple of 8; any from 8 on if y is float32 and not accumulated, and
                        // the weight is not float8
   DType weight_dtype;  // float32, bfloat16 or float8

@@ -26,7 +26,7 @@ constexpr int32_t kRowBlocks[] = {512, 256, 128, 64};
 constexpr int64_t kPieces = 8;
 constexpr int64_t kOutputGrain = 64;
 constexpr int64_t kMaxPiece = 512;
-// A weight is widened in pieces that stay in the cache.
+// A float32 x takes a weight that is widened in pieces that stay in the cache.
 constexpr int64_t kWidenedBytes = int64_t{1} << 20;
 
 // Memory that only grows.

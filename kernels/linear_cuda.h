@@ -19,8 +19,8 @@ constexpr int32_t kLinearFewRows = 8;  // those of a tensor core product
 constexpr int32_t kLinearFloat8Rows = 128;
 
 // 1 to kLinearFewRows rows of what LinearCuda takes. A row gets the same bits whatever their
-// number, and the same of float8 weights as of the bfloat16 ones that they stand for. Reads weights
-// of both before the kernels queued earlier have ended (launch.cuh).
+// number, and if in_dim > 128 the same of float8 weights as of the bfloat16 ones that they stand
+// for. Reads weights of both before the kernels queued earlier have ended (launch.cuh).
 void LinearFewRowsCuda(const LinearArgs& args, cudaStream_t stream);
 
 // 1 to kLinearFloat8Rows rows of what LinearCuda takes with a float8 weight, which it too reads

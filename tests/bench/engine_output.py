@@ -35,8 +35,12 @@ class EngineOutput:
     figures: list
 
     @property
+    def formats(self):
+        """What weights and states are stored as, in words."""
+        return f"{self.dtype}, state {self.state}"
+
+    @property
     def state(self):
-        """What states are stored as, in words."""
         return self.state_type + (f", ring {self.ring}" if self.ring else "")
 
     def decodes(self):

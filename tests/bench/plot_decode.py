@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws decode against the batch for every format of states, with the floor of each, from what engine_bench prints.
+"""Draws decode against the batch for every format of weights and states, with the floor of each, from what engine_bench prints.
 
     build/tests/engine_bench --model DIR --device cuda --prefill "" --decode 1,2,4,8,16,32,64,128,256 > float32.txt
     build/tests/engine_bench ... --state_type float16 --state_ring 16 > float16.txt
@@ -26,17 +26,17 @@ def draw(axes, outputs):
         figures = output.decodes()
         batches = [figure.batch for figure in figures]
         axes.plot(batches, [figure.rate for figure in figures], color=color, marker=marker, markersize=3.5,
-                  linewidth=1.2, label=f"state {output.state}")
+                  linewidth=1.2, label=output.formats)
         axes.plot(batches, [floor(figure) for figure in figures], ":", color=color, linewidth=1,
                   label=f"floor: weights and states of {output.state_mib} MiB, copied")
-    axes.set_title(f"decode, {outputs[0].weights} M weights in {outputs[0].dtype}\n{outputs[0].device}", fontsize=8)
+    axes.set_title(f"decode, {outputs[0].weights} M weights\n{outputs[0].device}", fontsize=8)
     svg_plot.logarithmic(axes, "sequences in a step", "tokens a second")
     axes.set_xticks(batches, [str(batch) for batch in batches])
 
 
 def table(outputs):
     """Tokens a second and shares of the floor: a row a batch, a column a format."""
-    lines = ["| B |" + "".join(f" {output.state} |" for output in outputs), "|--:|" + "--:|" * len(outputs)]
+    lines = ["| B |" + "".join(f" {output.formats} |" for output in outputs), "|--:|" + "--:|" * len(outputs)]
     rates = [{figure.batch: figure for figure in output.decodes()} for output in outputs]
     for batch in sorted(set().union(*rates)):
         cells = [f" {rate[batch].rate:,.0f} ({100 * rate[batch].share:.0f} %) |" if batch in rate else " |"

@@ -1,5 +1,5 @@
-// What formats of states may cost: bounds a few times what was measured (tests/bench/README.md), so
-// that a format that is broken fails.
+// What formats of states may cost: bounds above what was measured (tests/bench/README.md), of
+// exact ones far above, but below what a rounding would cost: a format that is broken fails.
 
 #include "tests/engine/state_accuracy.h"
 

@@ -96,9 +96,11 @@ TEST_P(GatherRowsDeathTest, RefusesWhatBreaksALimit) {
   bad = good;
   bad.rows = -1;
   EXPECT_DEATH(device().GatherRows(bad), kCheckFailed);
-  bad = good;
-  bad.table_dtype = DType::kFloat16;
-  EXPECT_DEATH(device().GatherRows(bad), kCheckFailed);
+  for (const DType dtype : {DType::kFloat16, DType::kFloat8}) {
+    bad = good;
+    bad.table_dtype = dtype;
+    EXPECT_DEATH(device().GatherRows(bad), kCheckFailed);
+  }
 }
 
 }  // namespace
