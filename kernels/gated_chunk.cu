@@ -92,7 +92,10 @@ ChunkParts PartsOf(const GatedShape& s, int64_t segments, int64_t chunks, bool b
   if (batch_invariant || 2 * segments > parts) return whole;
   const int64_t span = std::max(kLeastSpan, (chunks + parts - 1) / parts);
   if (span >= chunks) return whole;
-  return {static_cast<int>(span), static_cast<int>(chunks / span + segments), nullptr, nullptr};
+  // FirstPartSlot needs no more. One too many would be blocks that wait for a place and have no
+  // work.
+  const int64_t slots = (chunks + span - 1) / span + segments - 1;
+  return {static_cast<int>(span), static_cast<int>(slots), nullptr, nullptr};
 }
 
 // The most slots that PartsOf makes.
