@@ -184,10 +184,10 @@ __global__ __launch_bounds__(kReplayThreads, kBlocksAtOnce) void ReplayKernel(
   auto* const memory = reinterpret_cast<float*>(dynamic);
   if (threadIdx.x == 0) {
     for (int32_t i = 0; i < p.stages; ++i) {
-      shared.full[i].Init(kReplayFullArrivals);
+      shared.full[i].Init(kFetchArrivals);
       shared.empty[i].Init(kReplayReaders);
     }
-    shared.copy_full.Init(kReplayFullArrivals + 1);
+    shared.copy_full.Init(kFetchArrivals + 1);
     shared.copy_empty.Init(kReplayReaders);
     shared.began.Init(1);
 #if __CUDA_ARCH__ >= 900

@@ -18,7 +18,7 @@ namespace sluice {
 
 constexpr int kReplayReaders = 256;  // threads that compute
 constexpr int kReplayWarps = kReplayReaders / kWarp;
-constexpr int kReplayThreads = kReplayReaders + 2 * kWarp;  // and a warp each for matrix and ring
+constexpr int kReplayThreads = kReplayReaders + 2 * kWarp;  // and two warps that feed
 constexpr int kReplayStages = 8;                            // at most
 constexpr int kReplaySlices = 4;                            // of K, at most
 

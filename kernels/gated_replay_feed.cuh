@@ -4,16 +4,10 @@
 
 #include <cstdint>
 
+#include "kernels/fetch_rows.cuh"
 #include "kernels/gated_replay.cuh"
 
 namespace sluice {
-
-// That say that a stage is full.
-#if __CUDA_ARCH__ >= 900
-constexpr int kReplayFullArrivals = 1;
-#else
-constexpr int kReplayFullArrivals = kWarp;
-#endif
 
 struct RunOfBytes {
   void* to;
@@ -21,7 +15,7 @@ struct RunOfBytes {
   int32_t bytes;  // a multiple of 16
 };
 
-// A warp starts copying runs, for whose bytes `full` waits.
+// A warp starts copying several runs; otherwise as FetchRows.
 template <int kRuns>
 __device__ void FetchRuns(const RunOfBytes (&runs)[kRuns], Barrier& full) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -48,32 +42,6 @@ __device__ void FetchRuns(const RunOfBytes (&runs)[kRuns], Barrier& full) {
 #endif
 }
 
-// The same of rows of bytes, side by side, that come `pitch` apart.
-__device__ inline void FetchRows(char* to, int32_t pitch, const char* from, int32_t row_bytes,
-                                 int32_t rows, Barrier& full) {
-  if (pitch == row_bytes) {
-    const RunOfBytes runs[] = {{to, from, rows * row_bytes}};
-    FetchRuns(runs, full);
-    return;
-  }
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-#if __CUDA_ARCH__ >= 900
-  if (lane == 0) full.ArriveExpecting(rows * row_bytes);
-  __syncwarp();
-  for (int32_t r = lane; r < rows; r += kWarp) {
-    BulkCopy(to + r * pitch, from + int64_t{r} * row_bytes, row_bytes, full);
-  }
-  __syncwarp();
-#else
-  for (int32_t r = 0; r < rows; ++r) {
-    for (int32_t at = 16 * lane; at < row_bytes; at += 16 * kWarp) {
-      CopyAsync(to + r * pitch + at, from + int64_t{r} * row_bytes + at, true);
-    }
-  }
-  full.ArriveWithCopies();
-#endif
-}
-
 // A warp brings the block's rows of the states, once a pass over each, stage by stage.
 template <int kHeads>
 __device__ void FeedMatrix(const ReplayParams& p, ReplayShared<kHeads>& shared, float* memory) {
@@ -92,14 +60,20 @@ __device__ void FeedMatrix(const ReplayParams& p, ReplayShared<kHeads>& shared, 
       for (int32_t first = span.begin; first < span.end; first += p.stage_rows) {
         const int32_t rows = min(p.stage_rows, span.end - first);
         shared.empty[place.stage].Wait(place.parity);
-        FetchRows(stages + place.stage * p.stage_rows * p.pitch, p.pitch,
-                  matrix + int64_t{first} * row_bytes, row_bytes, rows, shared.full[place.stage]);
+        // Rows that follow each other on both sides are one.
+        const bool is_one = p.pitch == row_bytes;
+        FetchRows({.to = stages + place.stage * p.stage_rows * p.pitch,
+                   .to_pitch = p.pitch,
+                   .from = matrix + int64_t{first} * row_bytes,
+                   .from_pitch = row_bytes,
+                   .bytes = is_one ? rows * row_bytes : row_bytes,
+                   .rows = is_one ? 1 : rows},
+                  shared.full[place.stage]);
         place.Advance(p.stages);
       }
     }
   });
-  CopyAsyncCommit();
-  CopyAsyncWait<0>();  // Below 9.0 no thread ends before its copies.
+  EndFetches();
 }
 
 __device__ inline ReplayItem LoadItem(const ReplayParams& p, int32_t row, int32_t kv_head) {
@@ -169,8 +143,7 @@ __device__ void FeedHeads(const ReplayParams& p, ReplayShared<kHeads>& shared, f
     if (item.slot != p.args.sink) {
       FetchHead(p, row, kv_head, item, memory + p.at.copy, shared.copy_full);
     } else {
-      const RunOfBytes none[] = {{memory, memory, 0}};
-      FetchRuns(none, shared.copy_full);
+      FetchRows({}, shared.copy_full);
     }
     if (threadIdx.x % kWarp == 0) {
       shared.item = item;
@@ -179,8 +152,7 @@ __device__ void FeedHeads(const ReplayParams& p, ReplayShared<kHeads>& shared, f
     }
     began = true;
   });
-  CopyAsyncCommit();
-  CopyAsyncWait<0>();
+  EndFetches();
 }
 
 }  // namespace sluice

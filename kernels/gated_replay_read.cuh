@@ -98,11 +98,7 @@ struct Limbs<StateType::kFloat16> {
     return LoadBFromColumns(reinterpret_cast<const __nv_bfloat16*>(tile), pitch / 2, lane);
   }
   __device__ static void Multiply(Sum (&c)[4], const uint4& a, uint32_t b0, uint32_t b1) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
-        "{%8,%9}, {%0,%1,%2,%3};\n"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+    MmaFloat16(c, a, b0, b1);
   }
   // Stores a lane's two neighbouring columns of each tile, or adds them.
   __device__ static void StoreColumns(float* block, int pair, float2 left, float2 right,
@@ -147,11 +143,7 @@ struct Limbs<StateType::kInt8> {
                       __byte_perm(pairs.x, pairs.y, 0x7531), __byte_perm(pairs.z, pairs.w, 0x7531));
   }
   __device__ static void Multiply(Sum (&c)[4], const uint4& a, uint32_t b0, uint32_t b1) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-        "{%0,%1,%2,%3};\n"
-        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-        : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+    MmaInt8(c, a, b0, b1);
   }
   __device__ static void StoreColumns(float* block, int pair, float2 even, float2 odd, bool adds) {
     auto* const to = reinterpret_cast<float4*>(block + 4 * pair);

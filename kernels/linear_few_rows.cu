@@ -2,6 +2,7 @@
 #include <type_traits>
 
 #include "kernels/check.h"
+#include "kernels/fetch_rows.cuh"
 #include "kernels/float8.cuh"
 #include "kernels/launch.cuh"
 #include "kernels/linear_cuda.h"
@@ -57,52 +58,28 @@ struct Work {
         chunks((args.in_dim + kChunk - 1) / kChunk) {}
 };
 
-#if __CUDA_ARCH__ >= 900
-constexpr int kFullArrivals = 1;
-#else
-constexpr int kFullArrivals = kWarp;
-#endif
-
-// Starts copying a chunk of a tile's weights, from `from` on, to a stage. Those of outputs and of K
-// that are not there stay what they were.
-template <typename Weight>
-__device__ void FetchChunk(const Weight* from, int32_t in_dim, int outputs, int length,
-                           Chunk<Weight>& to, Barrier& full) {
-  const int lane = threadIdx.x % kWarp;
-#if __CUDA_ARCH__ >= 900
-  // Whole runs of memory, by the copy engine.
-  const int bytes = length * static_cast<int>(sizeof(Weight));
-  if (lane == 0) full.ArriveExpecting(outputs * bytes);
-  __syncwarp();
-  if (lane < outputs) BulkCopy(to[lane], from + int64_t{lane} * in_dim, bytes, full);
-#else
-  constexpr int kCopied = 16 / sizeof(Weight);
-  for (int output = 0; output < outputs; ++output) {
-    for (int k = lane * kCopied; k < length; k += kWarp * kCopied) {
-      CopyAsync(&to[output][k], from + int64_t{output} * in_dim + k, true);
-    }
-  }
-  full.ArriveWithCopies();
-#endif
-}
-
 // The fetching warp: all of the block's weights in the order in which they are used, a stage each
 // as soon as it is free.
 template <typename Weight, int kStages>
 __device__ void Feed(const LinearArgs& args, const Work<Weight>& work,
                      Shared<Weight, kStages>& shared) {
+  constexpr int32_t kBytes = sizeof(Weight);
   auto place = Filling(shared.weights);
   for (int32_t output = work.begin; output < work.end; output += kTile) {
     for (int32_t k = 0; k < args.in_dim; k += kChunk) {
       place.empty().Wait(place.parity);
-      FetchChunk<Weight>(work.weight + int64_t{output} * args.in_dim + k, args.in_dim,
-                         min(kTile, work.end - output), min(kChunk, args.in_dim - k), place.stage(),
-                         place.full());
+      // What is not there of outputs and of K stays what it was.
+      FetchRows({.to = place.stage(),
+                 .to_pitch = kPitch * kBytes,
+                 .from = work.weight + int64_t{output} * args.in_dim + k,
+                 .from_pitch = int64_t{args.in_dim} * kBytes,
+                 .bytes = min(kChunk, args.in_dim - k) * kBytes,
+                 .rows = min(kTile, work.end - output)},
+                place.full());
       place.Advance();
     }
   }
-  CopyAsyncCommit();
-  CopyAsyncWait<0>();  // No thread ends before its copies.
+  EndFetches();
 }
 
 // A lane's numbers of the warp's part of a chunk of x: with g = lane / 4 and t = lane % 4 packs t
@@ -239,7 +216,7 @@ __global__ __launch_bounds__(kFeedingThreads,
   AllowNextKernel();
   const bool feeds = threadIdx.x >= kThreads;
   if (threadIdx.x == kThreads) {
-    shared.weights.Init(kFullArrivals, kThreads);
+    shared.weights.Init(kFetchArrivals, kThreads);
 #if __CUDA_ARCH__ >= 900
     FenceBarrierInit();
 #endif

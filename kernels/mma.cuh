@@ -1,4 +1,4 @@
-// Tensor core products of bfloat16 tiles with float32 sums (mma.m16n8k16), the loads that put
+// Tensor core products of tiles (of bfloat16, with float32 sums: mma.m16n8k16), the loads that put
 // shared memory into their fragments, and asynchronous copies. Compute capability 8.0 and up.
 //
 // With g = lane / 4 and t = lane % 4, a lane holds, two neighbours a word:
@@ -19,6 +19,24 @@ __device__ inline void Mma(float (&c)[4], const uint4& a, uint32_t b0, uint32_t 
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
       "{%0,%1,%2,%3};\n"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+}
+
+// The same of float16.
+__device__ inline void MmaFloat16(float (&c)[4], const uint4& a, uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};\n"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+}
+// Of int8, twice as many along the contracted index: four neighbours a word, 4t to 4t + 3 and those
+// 16 behind them.
+__device__ inline void MmaInt8(int32_t (&c)[4], const uint4& a, uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};\n"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
       : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
 }
 
