@@ -3,17 +3,17 @@
 //   engine_bench --model DIR [--device cpu|cuda] [--dtype bfloat16|float32] [--decode 1,16,64]
 //                [--context 1024,65536] [--prefill 4096,8x2048] [--threads N]
 //                [--deterministic auto|true|false] [--weight_type checkpoint|fp8]
-//                [--state_type float32|float16|int8]
-//                [--state_ring N] [--step_tokens N] [--repeats N]
+//                [--state_type float32|float16|int8] [--state_ring N]
+//                [--step_tokens N] [--repeats N]
 //
 // Prompts are random token ids, so that any checkpoint will do. Decode figures come from the steps
 // in which every sequence decodes and nothing is prefilled, with --context after prompts of so many
-// tokens; prefill figures from the first planned
-// step to the last first token. Prints one line a figure, the median of the repeats, with its share
-// of the roofline. For decode that is the weights read once and the states read and written, at the
-// speed of a copy. For prefill it is two operations a weight and token and those of the recurrence,
-// at the speed of a matrix product, or, if that takes longer, the weights read once a step and each
-// state written once, at the speed of a copy. Both speeds are measured before.
+// tokens; prefill figures from the first planned step to the last first token. Prints one line a
+// figure, the median of the repeats, with its share of the roofline. For decode that is the weights
+// read once and the states read and written, at the speed of a copy. For prefill it is two
+// operations a weight and token and those of the recurrence, at the speed of a matrix product, or,
+// if that takes longer, the weights read once a step and each state written once, at the speed of a
+// copy. Both speeds are measured before.
 
 #include "engine/engine.h"
 

@@ -16,7 +16,7 @@
 #include "engine/engine.h"
 #include "engine/layers/projection.h"
 #include "gtest/gtest.h"
-#include "tests/engine/recording_sink.h"
+#include "tests/engine/requests.h"
 #include "tests/engine/tiny_family.h"
 #include "tests/kernels/devices.h"
 #include "tests/kernels/float8_ref.h"
@@ -76,23 +76,6 @@ void RoundTensor(const WeightPart& tensor, std::vector<float>* values) {
   RoundRowsThroughFloat8(values->data(), tensor.shape[0], tensor.shape[1]);
 }
 
-Request Score(const std::vector<int64_t>& tokens) {
-  Request request;
-  request.kind = RequestKind::kScore;
-  request.token_ids = tokens;
-  return request;
-}
-
-Request Generate(const std::vector<int64_t>& tokens) {
-  Request request;
-  request.token_ids = tokens;
-  request.stopping.max_tokens = kGenerated;
-  request.stopping.ignore_eos = true;
-  request.sampling.temperature = 0.0F;
-  request.logprobs = true;
-  return request;
-}
-
 struct Outputs {
   std::vector<OutputToken> scored;
   std::vector<OutputToken> generated;
@@ -132,18 +115,8 @@ class FamilyFloat8Test : public testing::TestWithParam<std::tuple<DeviceKind, Ti
     EXPECT_TRUE(engine.ok()) << engine.status();
     if (!engine.ok()) return {};
     EXPECT_EQ((*engine)->info().weight_dtype == "float8_e4m3", weight_type == "fp8");
-    std::vector<int64_t> tokens(kPrompt);
-    for (int64_t i = 0; i < kPrompt; ++i) tokens[i] = (131 + i * 97 + i * i * 29) % 256;
-    return {Finish(engine->get(), Score(tokens)), Finish(engine->get(), Generate(tokens))};
-  }
-
-  static std::vector<OutputToken> Finish(Engine* engine, Request request) {
-    auto sink = std::make_shared<RecordingSink>();
-    const absl::Status status = engine->Submit(std::move(request), sink);
-    EXPECT_TRUE(status.ok()) << status;
-    const Outcome outcome = sink->Wait();
-    EXPECT_TRUE(outcome.status.ok()) << outcome.status;
-    return sink->tokens();
+    return {Finish(engine->get(), Score(Tokens(kPrompt, 1))),
+            Finish(engine->get(), Generate(Tokens(kPrompt, 1), kGenerated))};
   }
 
   static bool is_cuda() { return std::get<0>(GetParam()) == DeviceKind::kCuda; }

@@ -11,7 +11,7 @@
 #include "engine/model_summary.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/engine/recording_sink.h"
+#include "tests/engine/requests.h"
 #include "tests/engine/tiny_model.h"
 #include "tests/kernels/devices.h"
 
@@ -50,28 +50,12 @@ class Float8WeightsTest : public testing::TestWithParam<DeviceKind> {
 INSTANTIATE_TEST_SUITE_P(Devices, Float8WeightsTest, testing::ValuesIn(DevicesUnderTest()),
                          DeviceName);
 
-std::vector<OutputToken> Generate(Engine* engine, int64_t prompt, int64_t tokens) {
-  Request request;
-  request.token_ids.emplace();
-  for (int64_t i = 0; i < prompt; ++i) request.token_ids->push_back((i * 37 + 11) % 256);
-  request.stopping.max_tokens = tokens;
-  request.stopping.ignore_eos = true;
-  request.sampling.temperature = 0.0F;
-  request.logprobs = true;
-  auto sink = std::make_shared<RecordingSink>();
-  const absl::Status status = engine->Submit(std::move(request), sink);
-  EXPECT_TRUE(status.ok()) << status;
-  const Outcome outcome = sink->Wait();
-  EXPECT_TRUE(outcome.status.ok()) << outcome.status;
-  return sink->tokens();
-}
-
 TEST_P(Float8WeightsTest, AreThoseOfARoundedCheckpoint) {
   const TinyModel plain(Options(false));
   const TinyModel rounded(Options(true));
   for (const int64_t prompt : {3, 12, 150}) {
-    const auto got = Generate(Open(plain, "fp8").get(), prompt, 24);
-    const auto want = Generate(Open(rounded, "checkpoint").get(), prompt, 24);
+    const auto got = Finish(Open(plain, "fp8").get(), Generate(Tokens(prompt, 1), 24));
+    const auto want = Finish(Open(rounded, "checkpoint").get(), Generate(Tokens(prompt, 1), 24));
     ASSERT_EQ(got.size(), want.size());
     EXPECT_EQ(got[0].token, want[0].token);
     for (size_t i = 0; i < got.size(); ++i) {
@@ -85,9 +69,10 @@ TEST_P(Float8WeightsTest, AreThoseOfARoundedCheckpoint) {
       }
     }
     // A rounded one is not rounded again, and another one is.
-    const auto again = Generate(Open(rounded, "fp8").get(), prompt, 24);
+    const auto again = Finish(Open(rounded, "fp8").get(), Generate(Tokens(prompt, 1), 24));
     for (size_t i = 0; i < got.size(); ++i) EXPECT_EQ(*again[i].logprob, *got[i].logprob) << i;
-    EXPECT_NE(*Generate(Open(plain, "checkpoint").get(), prompt, 1)[0].logprob, *got[0].logprob);
+    EXPECT_NE(*Finish(Open(plain, "checkpoint").get(), Generate(Tokens(prompt, 1), 1))[0].logprob,
+              *got[0].logprob);
   }
 }
 
@@ -116,8 +101,8 @@ TEST_P(Float8WeightsTest, LeaveSmallMatricesAsTheyAre) {
   const auto rounded = Open(model, "fp8");
   EXPECT_EQ(rounded->info().weight_dtype, "bfloat16");
   EXPECT_EQ(rounded->info().weight_bytes, plain->info().weight_bytes);
-  const auto want = Generate(plain.get(), 20, 8);
-  const auto got = Generate(rounded.get(), 20, 8);
+  const auto want = Finish(plain.get(), Generate(Tokens(20, 1), 8));
+  const auto got = Finish(rounded.get(), Generate(Tokens(20, 1), 8));
   for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(*got[i].logprob, *want[i].logprob);
 }
 
