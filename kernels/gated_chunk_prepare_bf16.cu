@@ -86,12 +86,12 @@ __device__ void ForEachRow(int rows, Load load, Skip skip) {
 }
 
 // Rows after the chunk's last one and channels after K's last one come as zeros with no decay.
-__device__ void LoadRowTile(const ChunkParams& p, const ChunkSpan& span, int head, int channel,
-                            RowTile& tile, float2* total) {
+__device__ void LoadRowTile(const ChunkParams& p, const ChunkSpan& span, int head, int warp,
+                            int channel, RowTile& tile, float2* total) {
   const GatedShape& s = p.args.shape;
   const GatedOperands& op = p.args.operands;
   const int kv_head = head / (s.heads / s.kv_heads);
-  const int first = threadIdx.x / kWarp * kTile;
+  const int first = warp * kTile;
   const int rows = channel < s.key_dim ? span.length - first : 0;
   const int64_t row = span.row + first;
   const Bf16* const q = static_cast<const Bf16*>(op.q) + row * op.q_stride +
@@ -300,21 +300,11 @@ __device__ void StoreTile(Bf16 (*attention)[kPitch], int row, int col, int lane,
   }
 }
 
-// Puts A through shared memory, where the queries were. All threads take part.
+// Puts A out of shared memory. All threads take part.
 template <OperandForm kForm>
-__device__ void WriteAttention(const float (&cross)[2][2][4], const float (&diagonal)[2][4],
-                               float scale, int warp, int lane, Bf16 (*rows)[kPitch], uint4* out) {
-  const int cross1 = warp + kChunkTiles;
-  const int row0 = TriangleRow(warp) + 1;
-  StoreTile(rows, warp, warp, lane, scale, diagonal);
-  StoreTile(rows, row0, warp - CrossTile(row0, 0), lane, scale, cross[0]);
-  if (cross1 < kCrossTiles) {
-    const int row1 = TriangleRow(cross1) + 1;
-    StoreTile(rows, row1, cross1 - CrossTile(row1, 0), lane, scale, cross[1]);
-  }
-  __syncthreads();
+__device__ void WriteAttention(const Bf16 (*rows)[kPitch], uint4* out) {
   if constexpr (kForm == OperandForm::kImages) {
-    for (int i = threadIdx.x; i < kImageWords; i += kChunkThreads) {
+    for (int i = threadIdx.x; i < kImageWords; i += blockDim.x) {
       const int row = i / (kChunk / kPack);
       const int piece = i % (kChunk / kPack);
       const bool lower = piece * kPack / kTile <= row / kTile;
@@ -323,7 +313,8 @@ __device__ void WriteAttention(const float (&cross)[2][2][4], const float (&diag
                 : make_uint4(0, 0, 0, 0);
     }
   } else {
-    for (int t = warp; t < kLowerTiles; t += kChunkTiles) {
+    const int lane = threadIdx.x % kWarp;
+    for (int t = threadIdx.x / kWarp; t < kLowerTiles; t += kChunkTiles) {
       const int row = TriangleRow(t);
       const int col = t - LowerTile(row, 0);
       out[t * kWarp + lane] = LoadAFromRows(&rows[row * kTile][col * kTile], kPitch, lane);
@@ -331,36 +322,102 @@ __device__ void WriteAttention(const float (&cross)[2][2][4], const float (&diag
   }
 }
 
-// Grid: (chunks, heads). Warp w owns rows 16 w .. 16 w + 15 in slices of 64 channels, a lane two
-// channels; the 48 loads of a slice are in flight together. Tiles of A are products of queries and
-// keys as of the start of the query's row tile: both are decayed, but for the keys of the tile
-// itself, which are grown back to its start. Where that is too much for a number, the slice's part
-// of the tile is exact in float32 instead. Bound by memory (q, k, gates in; queries, keys out) and,
-// close to it, by instructions.
+// What a block of either kernel works on.
+struct PrepareBlock {
+  int chunk;
+  int head;
+  int kv_head;
+  bool writes_keys;  // no other head's block does
+  ChunkSpan span;
+
+  __device__ int64_t HeadIndex(const GatedShape& s) const {
+    return int64_t{chunk} * s.heads + head;
+  }
+  __device__ int64_t KvIndex(const GatedShape& s) const {
+    return int64_t{chunk} * s.kv_heads + kv_head;
+  }
+};
+
+__device__ PrepareBlock BlockOf(const ChunkParams& p) {
+  const GatedShape& s = p.args.shape;
+  PrepareBlock block;
+  block.chunk = blockIdx.x;
+  block.head = blockIdx.y;
+  const int group = s.heads / s.kv_heads;
+  block.kv_head = block.head / group;
+  block.writes_keys = block.head % group == 0;
+  block.span = p.args.chunks[block.chunk];
+  return block;
+}
+
+template <OperandForm kForm>
+__device__ uint4* AttentionOut(const ChunkParams& p, const PrepareBlock& block) {
+  constexpr int kWords = kForm == OperandForm::kImages ? kImageWords : kLowerTiles * kWarp;
+  return static_cast<uint4*>(p.buffers.attention) + block.HeadIndex(p.args.shape) * kWords;
+}
+
+// Prepares a slice of 64 channels, and adds its part of `shared.exact`. Warp w of its four owns
+// rows 16 w .. 16 w + 15, a lane two channels; the 48 loads of a slice are in flight together. All
+// threads of the block take part. The slice's queries and keys are then there for all of them.
+template <ReadKind kRead, OperandForm kForm>
+__device__ void PrepareSlice(const ChunkParams& p, const PrepareBlock& block, int channel0,
+                             int warp, int lane, PrepareShared& shared) {
+  const GatedShape& s = p.args.shape;
+  constexpr bool kImages = kForm == OperandForm::kImages;
+  constexpr int kSliceWords = kImages ? kImageWords : kSliceTiles * kWarp;
+  const int channels = kImages ? ImagesOf(s.key_dim) * kSlice : s.key_dim;
+  const int channel = channel0 + 2 * lane;
+  const int tiles = min(kSliceTiles, s.key_dim / kTile - channel0 / kTile);
+  const int at = channel0 / kSlice * kSliceWords;
+  RowTile tile;
+  float2 total;
+  LoadRowTile(p, block.span, block.head, warp, channel, tile, &total);
+  StorePair(&shared.total[warp][2 * lane], total);
+  __syncthreads();  // Totals are there, and the last slice's products are done.
+
+  const TileDecays decays = TileDecaysOf(shared.total, warp, lane);
+  if (block.writes_keys && warp == 0 && channel < channels) {
+    StorePair(p.buffers.decay + block.KvIndex(s) * channels + channel, decays.chunk);
+  }
+  WriteQueries<kRead, kForm>(
+      shared, tile, decays.before, s.scale, warp, lane, tiles,
+      RowsOut<kForm>(p.buffers.query, block.HeadIndex(s), s.key_dim, warp) + at);
+  const bool weak = __all_sync(kAllLanes, fminf(total.x, total.y) >= -kMostGrowth);
+  const float2 growth = weak ? Exp(make_float2(-total.x, -total.y)) : Pair(0.0F);
+  uint4* const key_out = RowsOut<kForm>(p.buffers.key, block.KvIndex(s), s.key_dim, warp) + at;
+  WriteKeys<kForm>(shared, tile, decays, growth, warp, lane, tiles,
+                   block.writes_keys ? key_out : nullptr);
+  float2 bonus = Pair(0.0F);
+  if (kRead == ReadKind::kExclusive) bonus = LoadBonus(s, p.args.operands, block.kv_head, channel);
+  if (!weak) {
+    AddDiagonal<kRead>(tile, bonus, lane, shared.exact[warp]);
+  } else if (kRead == ReadKind::kExclusive) {
+    AddOwn(tile, bonus, lane, shared.exact[warp]);
+  }
+  __syncthreads();  // Queries and keys are there, and the totals were read.
+}
+
+__device__ void ClearExact(int lane, float (&exact)[kTile][kTile]) {
+  for (int i = lane; i < kTile * kTile; i += kWarp) exact[i / kTile][i % kTile] = 0.0F;
+  __syncwarp();
+}
+
+// Grid: (chunks, heads). Goes through slices of 64 channels, one after another. Tiles of A are
+// products of queries and keys as of the start of the query's row tile: both are decayed, but for
+// the keys of the tile itself, which are grown back to its start. Where that is too much for a
+// number, the slice's part of the tile is exact in float32 instead. Bound by memory (q, k, gates
+// in; queries, keys out) and, close to it, by instructions.
 template <ReadKind kRead, OperandForm kForm>
 __global__ __launch_bounds__(kChunkThreads,
                              3) void PrepareKernel(const __grid_constant__ ChunkParams p) {
   EnterStream();
   __shared__ __align__(16) PrepareShared shared;
   const GatedShape& s = p.args.shape;
-  const int chunk = blockIdx.x;
-  const int head = blockIdx.y;
-  const int group = s.heads / s.kv_heads;
-  const int kv_head = head / group;
-  const bool writes_keys = head % group == 0;
+  const PrepareBlock block = BlockOf(p);
   const int warp = threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
-  const int key_tiles = s.key_dim / kTile;
-  const ChunkSpan span = p.args.chunks[chunk];
-  const int64_t kv_index = int64_t{chunk} * s.kv_heads + kv_head;
-  const int64_t head_index = int64_t{chunk} * s.heads + head;
-  constexpr bool kImages = kForm == OperandForm::kImages;
-  constexpr int kSliceWords = kImages ? kImageWords : kSliceTiles * kWarp;
   // Slices after the last channel are images of zeros.
-  const int channels = kImages ? ImagesOf(s.key_dim) * kSlice : s.key_dim;
-  uint4* const query_out = RowsOut<kForm>(p.buffers.query, head_index, s.key_dim, warp);
-  uint4* const key_out = RowsOut<kForm>(p.buffers.key, kv_index, s.key_dim, warp);
-  float* const decay_out = p.buffers.decay + kv_index * channels;
+  const int channels = kForm == OperandForm::kImages ? ImagesOf(s.key_dim) * kSlice : s.key_dim;
 
   // Warps 0 and 1 own two tiles below the diagonal, warps 2 and 3 one.
   const int cross1 = warp + kChunkTiles;
@@ -368,38 +425,9 @@ __global__ __launch_bounds__(kChunkThreads,
   const int row1 = TriangleRow(cross1) + 1;
   float cross_sum[2][2][4] = {};
   float diagonal_sum[2][4] = {};
-  for (int i = lane; i < kTile * kTile; i += kWarp) shared.exact[warp][i / kTile][i % kTile] = 0.0F;
-  __syncwarp();
-
+  ClearExact(lane, shared.exact[warp]);
   for (int channel0 = 0; channel0 < channels; channel0 += kSlice) {
-    const int channel = channel0 + 2 * lane;
-    const int tiles = min(kSliceTiles, key_tiles - channel0 / kTile);
-    RowTile tile;
-    float2 total;
-    LoadRowTile(p, span, head, channel, tile, &total);
-    StorePair(&shared.total[warp][2 * lane], total);
-    __syncthreads();  // Totals are there, and the last slice's products are done.
-
-    const TileDecays decays = TileDecaysOf(shared.total, warp, lane);
-    if (writes_keys && warp == 0 && channel < channels) {
-      StorePair(decay_out + channel, decays.chunk);
-    }
-    const int at = channel0 / kSlice * kSliceWords;
-    WriteQueries<kRead, kForm>(shared, tile, decays.before, s.scale, warp, lane, tiles,
-                               query_out + at);
-    const bool weak = __all_sync(kAllLanes, fminf(total.x, total.y) >= -kMostGrowth);
-    const float2 growth = weak ? Exp(make_float2(-total.x, -total.y)) : Pair(0.0F);
-    WriteKeys<kForm>(shared, tile, decays, growth, warp, lane, tiles,
-                     writes_keys ? key_out + at : nullptr);
-    float2 bonus = Pair(0.0F);
-    if (kRead == ReadKind::kExclusive) bonus = LoadBonus(s, p.args.operands, kv_head, channel);
-    if (!weak) {
-      AddDiagonal<kRead>(tile, bonus, lane, shared.exact[warp]);
-    } else if (kRead == ReadKind::kExclusive) {
-      AddOwn(tile, bonus, lane, shared.exact[warp]);
-    }
-    __syncthreads();  // Queries and keys are there, and the totals were read.
-
+    PrepareSlice<kRead, kForm>(p, block, channel0, warp, lane, shared);
     AddTile(shared, warp, warp, lane, diagonal_sum);
     AddTile(shared, row0, warp - CrossTile(row0, 0), lane, cross_sum[0]);
     if (cross1 < kCrossTiles) {
@@ -408,11 +436,69 @@ __global__ __launch_bounds__(kChunkThreads,
   }
 
   FinishDiagonal<kRead>(shared.exact[warp], lane, diagonal_sum);
+  __syncthreads();  // A takes the place of the queries.
+  StoreTile(shared.query, warp, warp, lane, s.scale, diagonal_sum);
+  StoreTile(shared.query, row0, warp - CrossTile(row0, 0), lane, s.scale, cross_sum[0]);
+  if (cross1 < kCrossTiles) {
+    StoreTile(shared.query, row1, cross1 - CrossTile(row1, 0), lane, s.scale, cross_sum[1]);
+  }
   __syncthreads();
-  constexpr int kAttentionWords = kImages ? kImageWords : kLowerTiles * kWarp;
-  uint4* const attention_out =
-      static_cast<uint4*>(p.buffers.attention) + head_index * kAttentionWords;
-  WriteAttention<kForm>(cross_sum, diagonal_sum, s.scale, warp, lane, shared.query, attention_out);
+  WriteAttention<kForm>(shared.query, AttentionOut<kForm>(p, block));
+}
+
+// The same for images where chunks are few: 128 threads a slice work on all at once, and a warp
+// sums a tile of A over the slices in their order, to the same bits. Bound by latency: a block a
+// multiprocessor, 16 bytes of loads a row and thread in flight.
+constexpr int kMostSlices = 4;
+template <ReadKind kRead>
+__global__ __launch_bounds__(kMostSlices* kChunkThreads,
+                             1) void PrepareAtOnceKernel(const __grid_constant__ ChunkParams p) {
+  EnterStream();
+  extern __shared__ __align__(16) unsigned char dynamic[];
+  auto* const shared = reinterpret_cast<PrepareShared*>(dynamic);  // a slice each
+  const GatedShape& s = p.args.shape;
+  const PrepareBlock block = BlockOf(p);
+  const int slices = ImagesOf(s.key_dim);
+  const int slice = threadIdx.x / kChunkThreads;
+  const int warp = threadIdx.x / kWarp;
+  const int slice_warp = warp % kChunkTiles;
+  const int lane = threadIdx.x % kWarp;
+  ClearExact(lane, shared[slice].exact[slice_warp]);
+  PrepareSlice<kRead, OperandForm::kImages>(p, block, slice * kSlice, slice_warp, lane,
+                                            shared[slice]);
+
+  // Tiles of A go around the warps, those on its diagonal first.
+  constexpr int kMostTiles = 2;  // of a warp, if there are two slices
+  float sums[kMostTiles][2][4] = {};
+  const int warps = slices * kChunkTiles;
+  const auto for_each_tile = [&](auto visit) {
+#pragma unroll
+    for (int n = 0; n < kMostTiles; ++n) {
+      const int tile = warp + n * warps;
+      if (tile >= kLowerTiles) continue;
+      const int cross = tile - kChunkTiles;
+      const int row = cross < 0 ? tile : TriangleRow(cross) + 1;
+      const int col = cross < 0 ? tile : cross - CrossTile(row, 0);
+      visit(row, col, sums[n]);
+    }
+  };
+  for_each_tile([&](int row, int col, float(&sum)[2][4]) {
+    for (int i = 0; i < slices; ++i) AddTile(shared[i], row, col, lane, sum);
+    if (row != col) return;
+    float(&exact)[kTile][kTile] = shared[0].exact[row];
+    for (int at = lane; at < kTile * kTile; at += kWarp) {
+      float& first = exact[at / kTile][at % kTile];
+      for (int i = 1; i < slices; ++i) first += shared[i].exact[row][at / kTile][at % kTile];
+    }
+    FinishDiagonal<kRead>(exact, lane, sum);
+  });
+  __syncthreads();  // A takes the place of the first slice's queries.
+  for_each_tile([&](int row, int col, const float(&sum)[2][4]) {
+    StoreTile(shared[0].query, row, col, lane, s.scale, sum);
+  });
+  __syncthreads();
+  WriteAttention<OperandForm::kImages>(shared[0].query,
+                                       AttentionOut<OperandForm::kImages>(p, block));
 }
 
 template <OperandForm kForm>
@@ -428,13 +514,33 @@ void LaunchPrepare(const ChunkParams& params, cudaStream_t stream) {
   }
 }
 
+// Chunks of which each has a multiprocessor of its own, or nearly so.
+bool AreFew(const ChunkParams& params) {
+  const GatedShape& s = params.args.shape;
+  return int64_t{params.args.chunk_count} * s.heads <= 2 * MultiprocessorCount();
+}
+
+void LaunchPrepareAtOnce(const ChunkParams& params, cudaStream_t stream) {
+  const GatedShape& s = params.args.shape;
+  const int slices = ImagesOf(s.key_dim);
+  const LaunchShape shape = {dim3(params.args.chunk_count, s.heads), slices * kChunkThreads,
+                             slices * sizeof(PrepareShared)};
+  if (s.read == ReadKind::kExclusive) {
+    LaunchKernel(shape, stream, PrepareAtOnceKernel<ReadKind::kExclusive>, params);
+  } else {
+    LaunchKernel(shape, stream, PrepareAtOnceKernel<ReadKind::kInclusive>, params);
+  }
+}
+
 }  // namespace
 
 void PrepareBFloat16(const ChunkParams& params, OperandForm form, cudaStream_t stream) {
-  if (form == OperandForm::kImages) {
-    LaunchPrepare<OperandForm::kImages>(params, stream);
-  } else {
+  if (form == OperandForm::kFragments) {
     LaunchPrepare<OperandForm::kFragments>(params, stream);
+  } else if (ImagesOf(params.args.shape.key_dim) > 1 && AreFew(params)) {
+    LaunchPrepareAtOnce(params, stream);
+  } else {
+    LaunchPrepare<OperandForm::kImages>(params, stream);
   }
 }
 

@@ -48,6 +48,21 @@ TEST_P(GatedChunkSplitTest, ASequenceDoesNotDependOnItsBatchNorOnItsSlot) {
   }
 }
 
+// A GPU prepares few chunks by another kernel than many.
+TEST_P(GatedChunkSplitTest, ASequenceDoesNotDependOnHowManyThereAre) {
+  const std::vector<TokenRun> runs(30, {130, 10, 0});
+  for (const ReadKind read : {ReadKind::kInclusive, ReadKind::kExclusive}) {
+    const GatedKind kind = {.name = "vector", .read = read, .input_scale = true};
+    for (const DType dtype : ActivationTypes()) {
+      SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " read " << static_cast<int>(read));
+      for (const int32_t key_dim : {80, 192}) {
+        ExpectSequencesAlone(device(), MakeGatedProblem(ScaledShape(dtype, 4, 4, key_dim, 16), runs,
+                                                        Gates::kMixed, 1085, kind));
+      }
+    }
+  }
+}
+
 // Runs run 0 of the problem in parts that end after `ends` tokens.
 GatedOutcome RunInParts(Device& device, const GatedProblem& p, const std::vector<int64_t>& ends) {
   GatedOutcome parts = {{}, p.State(p.runs[0].slot)};
