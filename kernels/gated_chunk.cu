@@ -1,6 +1,5 @@
 #include "kernels/gated_chunk.h"
 
-#include <algorithm>
 #include <cstdint>
 
 #include "kernels/check.h"
@@ -14,8 +13,6 @@ namespace sluice {
 namespace {
 
 constexpr int64_t kAlign = 256;
-// Parts of fewer chunks cost more than they gain.
-constexpr int64_t kLeastSpan = 4;
 
 int64_t Aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
@@ -79,48 +76,16 @@ ChunkBuffers LayOutWalk(const GatedShape& s, int64_t chunks, Workspace& workspac
   return b;
 }
 
-// Parts of a walk that run at once, a block a multiprocessor.
-int64_t PartsAtOnce(const GatedShape& s) {
-  const int64_t slabs = (s.value_dim + kWalkColumns - 1) / kWalkColumns;
-  return MultiprocessorCount() / (s.heads * slabs);
-}
-
-// Segments are cut where whole ones would leave half of the GPU without work.
-ChunkParts PartsOf(const GatedShape& s, int64_t segments, int64_t chunks, bool batch_invariant) {
-  const int64_t parts = PartsAtOnce(s);
-  ChunkParts whole = {INT32_MAX, static_cast<int>(segments), nullptr, nullptr};
-  if (batch_invariant || 2 * segments > parts) return whole;
-  const int64_t span = std::max(kLeastSpan, (chunks + parts - 1) / parts);
-  if (span >= chunks) return whole;
-  // FirstPartSlot needs no more. One too many would be blocks that wait for a place and have no
-  // work.
-  const int64_t slots = (chunks + span - 1) / span + segments - 1;
-  return {static_cast<int>(span), static_cast<int>(slots), nullptr, nullptr};
-}
-
-// The most slots that PartsOf makes.
-int64_t MostSlots(const GatedShape& s) { return PartsAtOnce(s) + PartsAtOnce(s) / 2; }
-
-void LayOutParts(const GatedShape& s, int64_t slots, Workspace& workspace, ChunkParts* parts) {
-  parts->state = workspace.Floats(slots * s.StateSize());
-  parts->decay = workspace.Floats(slots * s.heads * s.key_dim);
-}
-
 void QueueChunks(const GatedChunkArgs& args, const ChunkPolicy& policy, cudaStream_t stream) {
   const GatedShape& shape = args.shape;
   Workspace workspace(args.workspace);
   if (policy.walks && HasWalk(shape)) {
-    ChunkParams params = {
-        args, LayOutWalk(shape, args.chunk_count, workspace),
-        PartsOf(shape, args.segment_count, args.chunk_count, policy.batch_invariant)};
-    if (params.parts.span != INT32_MAX) {
-      SLUICE_CHECK(params.parts.slots <= MostSlots(shape));
-      LayOutParts(shape, params.parts.slots, workspace, &params.parts);
-    }
+    const int parts = policy.batch_invariant ? 1 : LargestCluster();
+    const ChunkParams params = {args, LayOutWalk(shape, args.chunk_count, workspace), parts};
     GatedChunkWalk(params, stream);
     return;
   }
-  const ChunkParams params = {args, LayOutChunks(shape, args.chunk_count, workspace), {}};
+  const ChunkParams params = {args, LayOutChunks(shape, args.chunk_count, workspace), 1};
   if (shape.dtype == DType::kFloat32) {
     GatedChunkFloat32(params, stream);
   } else {
@@ -139,8 +104,6 @@ int64_t GatedChunkCudaWorkspaceBytes(const GatedShape& shape, int32_t segments, 
   Workspace workspace(base);
   if (policy.walks && HasWalk(shape)) {
     LayOutWalk(shape, chunks, workspace);
-    ChunkParts parts = {};
-    if (!policy.batch_invariant) LayOutParts(shape, MostSlots(shape), workspace, &parts);
   } else {
     LayOutChunks(shape, chunks, workspace);
   }

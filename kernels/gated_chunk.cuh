@@ -64,19 +64,13 @@ struct ChunkBuffers {
   void* state;          // [chunks, kv heads, K, V]: S_0
 };
 
-// How a walk cuts segments: every `span` chunks, so that its parts fill the GPU. What a part gives
-// to the next depends on where it began, and the bits of a long segment so on its batch.
-struct ChunkParts {
-  int span;      // chunks
-  int slots;     // room for all parts of all segments: not every slot has one
-  float* state;  // [slots, heads, K, V]; null if no segment is cut
-  float* decay;  // [slots, heads, K]
-};
-
 struct ChunkParams {
   GatedChunkArgs args;
   ChunkBuffers buffers;
-  ChunkParts parts;
+  // Into how many parts a walk may cut a segment, to fill the GPU; in the kernel, into how many it
+  // does, each of as many chunks, the blocks of a cluster. What a part gives to the next depends on
+  // where it began, and the bits of a segment so on its batch.
+  int parts;
 };
 
 constexpr int kTile = 16;
@@ -85,8 +79,6 @@ constexpr int kChunkTiles = kChunk / kTile;                       // 4
 constexpr int kLowerTiles = kChunkTiles * (kChunkTiles + 1) / 2;  // 10
 constexpr int64_t kTileBytes = int64_t{kTile} * kTile * 2;        // of bfloat16
 
-// Columns of V of a walk's block, at most.
-constexpr int kWalkColumns = 128;
 // 64 channels of K each: 1, 2 or 4 in walks of K up to 256.
 constexpr int ImagesOf(int key_dim) { return key_dim <= 64 ? 1 : (key_dim <= 128 ? 2 : 4); }
 // How many images of queries a chunk has, of 64 channels.

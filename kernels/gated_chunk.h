@@ -13,14 +13,14 @@
 // Chunks lie on the grid of absolute positions (segment.h). The state between chunks is float32 in
 // the slot or in registers with the same rounding, so a row's bits do not depend on how its prompt
 // was split on the grid, on the slot, or on the rest of the batch; but a GPU of compute capability
-// 9.0 that is not asked to be batch invariant (CudaOptions) cuts long segments into parts when
-// there are too few for all of it, and adds the parts' states. Masked entries are selected to zero,
-// never multiplied. Decays are only ever products of numbers <= 1 and exponentials of sums of
-// numbers <= 0, those between two rows taken over the rows between them or from row tile to row
-// tile, so gates may be as strong as they like, -infinity included; only where a row tile decays by
-// less than exp(-60) are its keys grown back to its start instead. In bfloat16 what the state and
-// the output multiply on tensor cores is rounded to it once decayed (c_j k_j, or v_j if a row has
-// one decay; the step keeps both in float32).
+// 9.0 that is not asked to be batch invariant (CudaOptions) cuts segments into parts when there are
+// too few for all of it, and adds what each part gives to the state before it. Masked entries are
+// selected to zero, never multiplied. Decays are only ever products of numbers <= 1 and
+// exponentials of sums of numbers <= 0, those between two rows taken over the rows between them or
+// from row tile to row tile, so gates may be as strong as they like, -infinity included; only where
+// a row tile decays by less than exp(-60) are its keys grown back to its start instead. In bfloat16
+// what the state and the output multiply on tensor cores is rounded to it once decayed (c_j k_j, or
+// v_j if a row has one decay; the step keeps both in float32).
 //
 // A device may walk gated values token by token, as the CPU does.
 //

@@ -8,15 +8,18 @@
 //   O^T  = S^T q~^T + V^T A^T        S^T = S^T * decay + V^T k~
 //
 // where q~, k~ and A come as images from the first kernel, so that only v is read and o written
-// besides. Where heads and sequences are too few to fill the GPU, segments are cut into parts:
-// the states before them are found first, by a walk of each part from zero that leaves the outputs
-// out, and a sum over the parts.
+// besides. Where heads and sequences are too few to fill the GPU, segments are cut into parts, one
+// a block of a cluster. All but the last find first what their chunks add to a state of zeros,
+// without outputs. Then each takes the state before it out of its own shared memory, where the
+// block before has put it, and gives the next what it makes of it: number by number, so that the
+// whole chain takes little longer than one hand-over. Nothing of that goes through memory.
 //
 // Source: Yang et al. 2023 (arXiv 2312.06635), section 3 (FlashLinearAttention, without
 // materialisation).
 #include <algorithm>
-#include <type_traits>
+#include <cstdint>
 
+#include "kernels/cluster.cuh"
 #include "kernels/cuda_ops.h"
 #include "kernels/gated_chunk_bf16.cuh"
 #include "kernels/mma.cuh"
@@ -30,8 +33,8 @@ namespace {
 constexpr int kGroupV = 64;  // columns of V of a warpgroup
 
 enum class Walk : uint8_t {
-  kOutputs,  // from the state before the part; writes outputs, and the state after the last part
-  kStates,   // from zero, or the slot's state; writes the state after the part, and its decay
+  kStates,   // from zero: what the part adds to the state, and its decay
+  kOutputs,  // from the state before the part: outputs, and the state after it
 };
 
 // What a chunk adds to a block's state. kImages: of 64 channels of K.
@@ -59,51 +62,60 @@ struct NoStage {};
 template <int kGroups>
 constexpr int kCopyThreads = kGroups == 1 ? kWarp : kWarpgroup;
 
-template <Walk kWalk, int kImages, int kGroups>
+constexpr int kGroupWarps = kWarpgroup / kWarp;
+constexpr int kStatesStages = 4;  // of a walk of states
+constexpr int kHandedTiles = 2;   // of a thread's state, that go from block to block at once
+
+template <int kImages, int kGroups>
 struct WalkShared {
-  static constexpr bool kReads = kWalk == Walk::kOutputs;
+  using Update = UpdateStage<kImages, kGroups>;
+  struct Stage {
+    Update update;
+    ReadStage<kImages> read;
+  };
+  // While states are handed on, the first outputs' stage is filled already.
+  struct Handing {
+    Stage first;
+    float4 state[kImages * 8][kGroups * kWarpgroup];  // before the part, as its threads hold it
+  };
+  // One walk, the handing on and the other walk follow upon another.
+  union Stages {
+    Update states[kStatesStages];
+    Handing handing;
+    Stage outputs[2];
+  };
 
-  StageRing<UpdateStage<kImages, kGroups>, kReads ? 2 : 4> updates;
-  StageRing<std::conditional_t<kReads, ReadStage<kImages>, NoStage>, 2> reads;
+  // The turns of the stages, which lie below.
+  StageRing<NoStage, kStatesStages> states;
+  StageRing<NoStage, 2> updates;
+  StageRing<NoStage, 2> reads;
+  // That the tiles have come, for each warp; and that the warps have taken them all.
+  Barrier handed[kGroups * kGroupWarps][kImages * 8 / kHandedTiles];
+  Barrier taken;
+  float decay[kImages * kImageColumns];  // of the part
+  alignas(1024) Stages stages;
 };
-
-// Slots for the parts of segment i begin at first_chunk / span + i: no two segments share one.
-__device__ int FirstPartSlot(const ChunkParams& p, int segment) {
-  return p.args.segments[segment].first_chunk / p.parts.span + segment;
-}
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-constexpr int kGroupWarps = kWarpgroup / kWarp;
-
 // A run of chunks of one segment, all of them or a part.
 struct Part {
-  int segment;
-  int index;  // in the segment
-  int begin;  // first chunk, of the segment's
-  int end;
+  int begin;   // first chunk, of the segment's
+  int end;     // `begin` if there are more blocks than parts
   int chunks;  // of the segment
+
+  __device__ bool takes() const { return begin > 0 && begin < end; }
+  __device__ bool gives() const { return end < chunks; }
 };
 
-// The part of a slot; without chunks if the slot has none.
-__device__ Part PartOf(const ChunkParams& p, int slot) {
-  int low = 0;
-  int high = p.args.segment_count - 1;
-  while (low < high) {
-    const int middle = (low + high + 1) / 2;
-    if (FirstPartSlot(p, middle) <= slot) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
-  }
-  const Segment& segment = p.args.segments[low];
+__device__ Part PartOf(const ChunkParams& p) {
+  const Segment& segment = p.args.segments[blockIdx.z];
+  const int rank = blockIdx.x % p.parts;
   Part part;
-  part.segment = low;
-  part.index = slot - FirstPartSlot(p, low);
   part.chunks = ChunkCount(segment.position, segment.length);
-  part.begin = min(part.index * p.parts.span, part.chunks);
-  part.end = min(part.begin + p.parts.span, part.chunks);
+  const int span = (part.chunks + p.parts - 1) / p.parts;
+  part.begin = min(rank * span, part.chunks);
+  part.end = min(part.begin + span, part.chunks);
   return part;
 }
 
@@ -127,21 +139,39 @@ struct Block {
 };
 
 template <int kGroups>
-__device__ Block BlockOf(const GatedShape& s) {
+__device__ Block BlockOf(const ChunkParams& p) {
   constexpr int kColumns = kGroups * kGroupV;
-  const int value0 = blockIdx.x * kColumns;
-  return {static_cast<int>(blockIdx.y), value0, min(kColumns, s.value_dim - value0)};
+  const int value0 = static_cast<int>(blockIdx.x) / p.parts * kColumns;
+  return {static_cast<int>(blockIdx.y), value0, min(kColumns, p.args.shape.value_dim - value0)};
+}
+
+// The turns and the stages of a walk's updates.
+template <Walk kWalk, int kImages, int kGroups>
+__device__ auto& TurnsOf(WalkShared<kImages, kGroups>& shared) {
+  if constexpr (kWalk == Walk::kStates) {
+    return shared.states;
+  } else {
+    return shared.updates;
+  }
+}
+template <Walk kWalk, int kImages, int kGroups>
+__device__ auto& UpdateOf(WalkShared<kImages, kGroups>& shared, int index) {
+  if constexpr (kWalk == Walk::kStates) {
+    return shared.stages.states[index];
+  } else {
+    return shared.stages.outputs[index].update;
+  }
 }
 
 // The last threads copy the part's chunks, one after another.
 template <ChunkKind kKind, Walk kWalk, int kImages, int kGroups>
 __device__ void Produce(const ChunkParams& p, const Part& part, const Block& block,
-                        WalkShared<kWalk, kImages, kGroups>& shared) {
+                        WalkShared<kImages, kGroups>& shared) {
   const GatedShape& s = p.args.shape;
   const GatedOperands& op = p.args.operands;
   const ChunkBuffers& b = p.buffers;
   constexpr bool kRows = kKind == ChunkKind::kRows;
-  const Segment segment = p.args.segments[part.segment];
+  const Segment segment = p.args.segments[blockIdx.z];
   constexpr int kThreads = kCopyThreads<kGroups>;
   constexpr int kPieces = kGroups * kGroupV / kPack;  // of a row of values, one a thread
   static_assert(kThreads % kPieces == 0 && kChunk * kPieces % kThreads == 0);
@@ -153,8 +183,7 @@ __device__ void Produce(const ChunkParams& p, const Part& part, const Block& blo
   constexpr int kWeightBytes = kRows ? kChunk * 4 : 0;
   const Bf16* const values = static_cast<const Bf16*>(op.v) + int64_t{block.head} * s.value_dim +
                              block.value0 + (has_columns ? column : 0);
-  auto read = Filling(shared.reads);
-  auto update = Filling(shared.updates);
+  auto turn = Filling(TurnsOf<kWalk>(shared));
   for (int c = part.begin; c < part.end; ++c) {
     const ChunkRows rows = RowsOf(segment, c);
     const int64_t chunk = segment.first_chunk + c;
@@ -164,20 +193,20 @@ __device__ void Produce(const ChunkParams& p, const Part& part, const Block& blo
       BulkCopy(to, static_cast<const char*>(from) + index * size, size, full);
     };
     if constexpr (kWalk == Walk::kOutputs) {
-      read.empty().Wait(read.parity);
+      if (c == part.begin + 1 && part.takes()) shared.taken.Wait(0);  // Stages after the first.
+      shared.reads.empty[turn.index].Wait(turn.parity);
       if (thread == 0) {
-        Barrier& full = read.full();
-        auto& stage = read.stage();
+        Barrier& full = shared.reads.full[turn.index];
+        auto& stage = shared.stages.outputs[turn.index].read;
         full.ArriveExpecting(kKeyBytes + kImageBytes + kWeightBytes);
         copy(stage.query, b.query, image, kKeyBytes, full);
         copy(stage.attention, b.attention, head, kImageBytes, full);
         if (kRows) copy(stage.query_weight, b.query_weight, head, kWeightBytes, full);
       }
-      read.Advance();
     }
-    update.empty().Wait(update.parity);
-    Barrier& full = update.full();
-    auto& stage = update.stage();
+    turn.empty().Wait(turn.parity);
+    Barrier& full = turn.full();
+    auto& stage = UpdateOf<kWalk>(shared, turn.index);
     if (thread == 0) {
       full.ArriveExpecting(kKeyBytes + kDecayBytes + kWeightBytes);
       copy(stage.key, b.key, image, kKeyBytes, full);
@@ -193,7 +222,7 @@ __device__ void Produce(const ChunkParams& p, const Part& part, const Block& blo
       CopyAsync(&stage.value[row][column], values + (valid ? at : 0), valid);
     }
     full.ArriveWithCopies();
-    update.Advance();
+    turn.Advance();
   }
 }
 
@@ -201,35 +230,55 @@ __device__ void Produce(const ChunkParams& p, const Part& part, const Block& blo
 template <int kImages>
 using StateTile = float[kImages * 8][4];
 
-// Calls visit(number, channel, column) for each of the thread's numbers.
-template <int kImages, typename Visit>
-__device__ void ForEachState(StateTile<kImages>& state, Visit visit) {
+// Where a warpgroup's columns of a state lie: a matrix [K, V] in a slot.
+struct SlotColumns {
+  float* first;  // of channel 0
+  int channels;
+  int columns;  // that there are
+  int stride;   // V
+};
+
+// Calls visit(number, pointer, whether it is there) for each of the thread's numbers of 8 channels.
+template <typename Tile, typename Visit>
+__device__ void VisitTile(const SlotColumns& slot, int n, Tile& tile, Visit visit) {
   const int lane = threadIdx.x % kWarp;
   const int warp = threadIdx.x / kWarp % kGroupWarps;
 #pragma unroll
-  for (int n = 0; n < kImages * 8; ++n) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      visit(state[n][i], n * 8 + lane % 4 * 2 + i % 2, warp * kTile + lane / 4 + i / 2 * 8);
+  for (int i = 0; i < 4; ++i) {
+    const int channel = n * 8 + lane % 4 * 2 + i % 2;
+    const int column = warp * kTile + lane / 4 + i / 2 * 8;
+    visit(tile[i], slot.first + channel * slot.stride + column,
+          channel < slot.channels && column < slot.columns);
+  }
+}
+
+__device__ void LoadTile(const SlotColumns& slot, int n, float (&tile)[4]) {
+  VisitTile(slot, n, tile,
+            [&](float& number, const float* from, bool valid) { number = valid ? *from : 0.0F; });
+}
+// Starts fetching a state into the cache, a channel a thread.
+__device__ void FetchState(const SlotColumns& slot) {
+  constexpr int kLine = 32;  // numbers
+  for (int c = static_cast<int>(threadIdx.x) % kWarpgroup; c < slot.channels; c += kWarpgroup) {
+    for (int column = 0; column < slot.columns && column < kGroupV; column += kLine) {
+      asm volatile("prefetch.global.L2 [%0];\n" ::"l"(slot.first + c * slot.stride + column));
     }
   }
 }
 
-// The state before a part, of the slot if it is the first; or zero.
 template <int kImages>
-__device__ void LoadState(const GatedShape& s, const float* from, int columns,
-                          StateTile<kImages>& state) {
-  ForEachState<kImages>(state, [&](float& number, int channel, int column) {
-    const bool valid = from != nullptr && channel < s.key_dim && column < columns;
-    number = valid ? from[int64_t{channel} * s.value_dim + column] : 0.0F;
-  });
+__device__ void LoadState(const SlotColumns& slot, StateTile<kImages>& state) {
+#pragma unroll
+  for (int n = 0; n < kImages * 8; ++n) LoadTile(slot, n, state[n]);
 }
 template <int kImages>
-__device__ void StoreState(const GatedShape& s, float* to, int columns, StateTile<kImages>& state) {
-  ForEachState<kImages>(state, [&](float& number, int channel, int column) {
-    if (channel >= s.key_dim || column >= columns) return;
-    to[int64_t{channel} * s.value_dim + column] = number;
-  });
+__device__ void StoreState(const SlotColumns& slot, const StateTile<kImages>& state) {
+#pragma unroll
+  for (int n = 0; n < kImages * 8; ++n) {
+    VisitTile(slot, n, state[n], [&](const float& number, float* to, bool valid) {
+      if (valid) *to = number;
+    });
+  }
 }
 
 // Sixteen channels of the state, rounded, as A.
@@ -337,68 +386,70 @@ __device__ void StoreOutputs(const Bf16* from, int pitch, const ChunkRows& rows,
   }
 }
 
-// A warpgroup multiplies the part's chunks, one after another.
-template <ChunkKind kKind, Walk kWalk, int kImages, int kGroups>
-__device__ void Consume(const ChunkParams& p, const Part& part, const Block& block, int slot,
-                        WalkShared<kWalk, kImages, kGroups>& shared) {
+// What a warpgroup reads and writes of its columns of V.
+struct GroupColumns {
+  int count;      // that there are
+  int64_t first;  // of a head
+};
+__device__ GroupColumns ColumnsOf(const Block& block) {
+  const int skipped = static_cast<int>(threadIdx.x) / kWarpgroup * kGroupV;
+  return {block.columns - skipped, block.value0 + skipped};
+}
+
+// The warpgroup's columns of the state in the segment's slot. Those of two calls are not known to
+// be the same: what the compiler would make of them for loads takes no registers until the stores.
+__device__ SlotColumns SlotOf(const ChunkParams& p, const Block& block) {
   const GatedShape& s = p.args.shape;
   const GatedOperands& op = p.args.operands;
-  const Segment segment = p.args.segments[part.segment];
+  const GroupColumns columns = ColumnsOf(block);
+  float* const first = op.states + p.args.segments[blockIdx.z].slot * op.slot_stride +
+                       int64_t{block.head} * s.key_dim * s.value_dim + columns.first;
+  int stride = s.value_dim;
+  asm volatile("" : "+r"(stride));
+  return {first, s.key_dim, columns.count, stride};
+}
+
+// A warpgroup multiplies the part's chunks, one after another. Of a walk of states the thread's own
+// channel's decay is returned.
+template <ChunkKind kKind, Walk kWalk, int kImages, int kGroups>
+__device__ float Consume(const ChunkParams& p, const Part& part, const Block& block,
+                         WalkShared<kImages, kGroups>& shared, StateTile<kImages>& state) {
+  const GatedShape& s = p.args.shape;
   const int group = threadIdx.x / kWarpgroup;
   const int warp = threadIdx.x / kWarp % kGroupWarps;
   const int lane = threadIdx.x % kWarp;
-  const int columns = block.columns - group * kGroupV;  // that there are
-  const int64_t column = block.value0 + group * kGroupV;
-  const int64_t matrix = int64_t{s.key_dim} * s.value_dim;
-  float* const in_slot = op.states + segment.slot * op.slot_stride + block.head * matrix + column;
-  const auto in_parts = [&](int part_slot) {
-    return p.parts.state + (int64_t{part_slot} * s.heads + block.head) * matrix + column;
-  };
-  const int64_t stride = int64_t{s.heads} * s.value_dim;
-  Bf16* const out = static_cast<Bf16*>(op.out) + int64_t{block.head} * s.value_dim + column;
+  [[maybe_unused]] const Segment segment = p.args.segments[blockIdx.z];
+  [[maybe_unused]] const GroupColumns columns = ColumnsOf(block);
+  [[maybe_unused]] const int64_t stride = int64_t{s.heads} * s.value_dim;
+  [[maybe_unused]] Bf16* const out =
+      static_cast<Bf16*>(p.args.operands.out) + int64_t{block.head} * s.value_dim + columns.first;
+  [[maybe_unused]] float decay = 1.0F;
 
-  StateTile<kImages> state;
-  // The state before a segment that is cut waits in the place of its last part, which no walk of
-  // states fills: the last part's block overwrites the slot while the first's may still read.
-  const int last = slot - part.index + (part.chunks - 1) / p.parts.span;
-  const bool is_first = part.index == 0;
-  const float* before = nullptr;
-  if (is_first && (kWalk == Walk::kStates || part.end == part.chunks)) {
-    before = in_slot;
-  } else if (kWalk == Walk::kOutputs) {
-    before = in_parts(is_first ? last : slot - 1);
-  }
-  LoadState<kImages>(s, before, columns, state);
-  if constexpr (kWalk == Walk::kStates) {
-    if (is_first) StoreState<kImages>(s, in_parts(last), columns, state);
-  }
-  [[maybe_unused]] float decay = 1.0F;  // of the thread's own channel over the part
-
-  auto read = Draining(shared.reads);
-  auto update = Draining(shared.updates);
+  auto turn = Draining(TurnsOf<kWalk>(shared));
   constexpr int kPitch = UpdateStage<kImages, kGroups>::kPitch;
   for (int c = part.begin; c < part.end; ++c) {
-    auto& stage = update.stage();
+    auto& stage = UpdateOf<kWalk>(shared, turn.index);
+    [[maybe_unused]] const ReadStage<kImages>& reading = shared.stages.outputs[turn.index].read;
     Bf16* const values = &stage.value[0][group * kGroupV + warp * kTile];
     [[maybe_unused]] float sums[8][4];
     uint4 v[kChunkTiles];
     if constexpr (kWalk == Walk::kOutputs) {
-      read.full().Wait(read.parity);
-      ReadState<kImages>(state, read.stage().query[0], sums);
+      shared.reads.full[turn.index].Wait(turn.parity);
+      ReadState<kImages>(state, reading.query[0], sums);
     }
-    update.full().Wait(update.parity);
+    turn.full().Wait(turn.parity);
     LoadValues(values, kPitch, lane, v);
     if constexpr (kWalk == Walk::kOutputs) {
       if constexpr (kKind == ChunkKind::kRows) {
         WgmmaWait<0>();
         FenceSums(sums);
-        WeighOutputs(read.stage().query_weight, lane, sums);
+        WeighOutputs(reading.query_weight, lane, sums);
         FenceSums(sums);
       }
       WgmmaFence();
 #pragma unroll
       for (int k = 0; k < kChunkTiles; ++k) {
-        Wgmma<false>(sums, v[k], OfRows(read.stage().attention, k), true);
+        Wgmma<false>(sums, v[k], OfRows(reading.attention, k), true);
       }
       WgmmaCommit();
     } else {
@@ -421,27 +472,167 @@ __device__ void Consume(const ChunkParams& p, const Part& part, const Block& blo
       WgmmaWait<1>();
       FenceSums(sums);
       __syncwarp();  // All lanes have the values: outputs may take their place.
-      read.empty().Arrive();
-      read.Advance();
+      shared.reads.empty[turn.index].Arrive();
       StageOutputs(sums, kPitch, lane, values);
       SyncGroup(group);
-      StoreOutputs(&stage.value[0][group * kGroupV], kPitch, RowsOf(segment, c), columns, stride,
-                   out);
+      StoreOutputs(&stage.value[0][group * kGroupV], kPitch, RowsOf(segment, c), columns.count,
+                   stride, out);
     }
     WgmmaWait<0>();
     FenceSums(state);
-    update.empty().Arrive();
-    update.Advance();
+    turn.empty().Arrive();
+    turn.Advance();
   }
-  if constexpr (kWalk == Walk::kOutputs) {
-    if (part.end == part.chunks) StoreState<kImages>(s, in_slot, columns, state);
-  } else {
-    StoreState<kImages>(s, in_parts(slot), columns, state);
-    const int channel = threadIdx.x;
-    if (blockIdx.x == 0 && channel < s.key_dim) {
-      p.parts.decay[(int64_t{slot} * s.heads + block.head) * s.key_dim + channel] = decay;
+  return decay;
+}
+
+// Shared memory that was written by instructions may be filled by the copy engine after this and a
+// barrier, and the other way about.
+__device__ void FenceCopyEngine() { asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory"); }
+
+// An address of this block's shared memory, in another block of the cluster.
+__device__ uint32_t AddressInBlock(const void* shared, int rank) {
+  uint32_t mapped;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;"
+      : "=r"(mapped)
+      : "r"(SharedAddress(shared)), "r"(rank));
+  return mapped;
+}
+
+// Stores into another block's shared memory; the bytes count for its barrier.
+__device__ void StoreInBlock(uint32_t to, float4 x, uint32_t barrier) {
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1,%2,%3,%4}, [%5];\n" ::
+          "r"(to),
+      "f"(x.x), "f"(x.y), "f"(x.z), "f"(x.w), "r"(barrier)
+      : "memory");
+}
+
+// Takes the state before the part and, if there is a part behind it, gives that one the state after
+// it: what is before decayed, and what this part adds, which `state` holds.
+template <int kImages, int kGroups>
+class HandOn {
+ public:
+  __device__ HandOn(const ChunkParams& p, const Part& part, WalkShared<kImages, kGroups>& shared,
+                    StateTile<kImages>& state)
+      : shared_(shared), state_(state), gives_(part.gives()) {
+    const int next = static_cast<int>(blockIdx.x) % p.parts + (gives_ ? 1 : 0);
+    next_state_ = AddressInBlock(&shared.stages.handing.state[0][threadIdx.x], next);
+    next_handed_ = AddressInBlock(&shared.handed[threadIdx.x / kWarp][0], next);
+  }
+
+  // Of the first part, from the slot. No block overwrites it before what is made of it has come to
+  // the last one.
+  __device__ void FromSlot(const SlotColumns& slot) {
+    constexpr int kAhead = 8;  // tiles on their way at once
+#pragma unroll
+    for (int first = 0; first < kImages * 8; first += kAhead) {
+      float before[kAhead][4];
+#pragma unroll
+      for (int n = 0; n < kAhead; ++n) LoadTile(slot, first + n, before[n]);
+#pragma unroll
+      for (int n = 0; n < kAhead; ++n) {
+        Hand(first + n, make_float4(before[n][0], before[n][1], before[n][2], before[n][3]));
+      }
     }
   }
+
+  // Of the others, from the block before.
+  __device__ void FromBlock() {
+#pragma unroll
+    for (int n = 0; n < kImages * 8; ++n) {
+      if (n % kHandedTiles == 0) shared_.handed[threadIdx.x / kWarp][n / kHandedTiles].Wait(0);
+      Hand(n, shared_.stages.handing.state[n][threadIdx.x]);
+    }
+    FenceCopyEngine();
+    shared_.taken.Arrive();
+  }
+
+ private:
+  __device__ void Hand(int n, float4 before) {
+    float(&own)[4] = state_[n];
+    if (gives_) {
+      const float2 decay = LoadPair(&shared_.decay[n * 8 + threadIdx.x % 4 * 2]);
+      const float4 after =
+          make_float4(fmaf(decay.x, before.x, own[0]), fmaf(decay.y, before.y, own[1]),
+                      fmaf(decay.x, before.z, own[2]), fmaf(decay.y, before.w, own[3]));
+      constexpr int kStep = kGroups * kWarpgroup * sizeof(float4);
+      StoreInBlock(next_state_ + n * kStep, after,
+                   next_handed_ + n / kHandedTiles * sizeof(Barrier));
+    }
+    own[0] = before.x;
+    own[1] = before.y;
+    own[2] = before.z;
+    own[3] = before.w;
+  }
+
+  WalkShared<kImages, kGroups>& shared_;
+  StateTile<kImages>& state_;
+  const bool gives_;
+  uint32_t next_state_;
+  uint32_t next_handed_;
+};
+
+// By all threads, before any copies or multiplies.
+template <int kImages, int kGroups>
+__device__ void InitBarriers(bool is_cut, WalkShared<kImages, kGroups>& shared) {
+  constexpr int kFills = 1 + kCopyThreads<kGroups>;
+  constexpr int kUses = kGroups * kWarpgroup;
+  constexpr int kHandings = sizeof(shared.handed) / sizeof(Barrier);
+  static_assert(kHandings <= kUses, "a thread for each");
+  if (threadIdx.x == 0) {
+    shared.states.Init(kFills, kUses);
+    shared.updates.Init(kFills, kUses);
+    shared.reads.Init(1, kUses);
+    shared.taken.Init(kUses);
+  }
+  if (is_cut && threadIdx.x < kHandings) {
+    Barrier& handed = (&shared.handed[0][0])[threadIdx.x];
+    handed.Init(1);
+    handed.ArriveExpecting(kHandedTiles * kWarp * sizeof(float4));
+  }
+  FenceBarrierInit();
+  __syncthreads();
+}
+
+// Ends the walk of states for all blocks of the cluster: where their stages were, states may come.
+__device__ void LeaveStates(int parts) {
+  FenceCopyEngine();
+  ArriveCluster(parts);
+  WaitCluster(parts);
+}
+
+template <ChunkKind kKind, int kImages, int kGroups>
+__device__ void ProduceAll(const ChunkParams& p, const Part& part, const Block& block,
+                           WalkShared<kImages, kGroups>& shared) {
+  if (p.parts > 1) {
+    if (part.gives()) Produce<kKind, Walk::kStates>(p, part, block, shared);
+    LeaveStates(p.parts);
+  }
+  Produce<kKind, Walk::kOutputs>(p, part, block, shared);
+}
+
+template <ChunkKind kKind, int kImages, int kGroups>
+__device__ void ConsumeAll(const ChunkParams& p, const Part& part, const Block& block,
+                           WalkShared<kImages, kGroups>& shared) {
+  StateTile<kImages> state = {};
+  if (p.parts > 1) {
+    if (part.gives()) {
+      if (!part.takes()) FetchState(SlotOf(p, block));
+      const float decay = Consume<kKind, Walk::kStates>(p, part, block, shared, state);
+      if (threadIdx.x < kImages * kImageColumns) shared.decay[threadIdx.x] = decay;
+    }
+    LeaveStates(p.parts);
+    if (part.begin == part.end) return;
+  }
+  if (part.takes() || part.gives()) {
+    HandOn<kImages, kGroups> hand_on(p, part, shared, state);
+    part.takes() ? hand_on.FromBlock() : hand_on.FromSlot(SlotOf(p, block));
+  } else {
+    LoadState<kImages>(SlotOf(p, block), state);
+  }
+  Consume<kKind, Walk::kOutputs>(p, part, block, shared, state);
+  if (!part.gives()) StoreState<kImages>(SlotOf(p, block), state);
 }
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
@@ -449,118 +640,99 @@ __device__ void Consume(const ChunkParams& p, const Part& part, const Block& blo
 template <int kGroups>
 constexpr int kWalkThreads = kGroups* kWarpgroup + kCopyThreads<kGroups>;
 
-// Grid: (slabs of V, heads, slots of parts). The last threads copy, the others multiply, a
-// warpgroup 64 columns of V each. Bound by its products at K = 256, and by memory below: images,
-// values in, outputs out.
-template <ChunkKind kKind, Walk kWalk, int kImages, int kGroups>
+// Grid: (parts x slabs of V, heads, segments); clusters of the parts of a segment. The last threads
+// copy, the others multiply, a warpgroup 64 columns of V each. Bound by its products at K = 256,
+// and by memory below: images, values in, outputs out. Of parts, also by the way from block to
+// block of their states.
+template <ChunkKind kKind, int kImages, int kGroups>
 __global__ __launch_bounds__(kWalkThreads<kGroups>,
                              1) void WalkKernel(const __grid_constant__ ChunkParams p) {
-  EnterStream();
+  AllowNextKernel();
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) unsigned char dynamic[];
-  auto& shared = *reinterpret_cast<WalkShared<kWalk, kImages, kGroups>*>(dynamic);
-  const int slot = blockIdx.z;
-  const Part part = PartOf(p, slot);
-  if (part.begin == part.end) return;
-  // The state after a segment's last part is the other walk's.
-  if (kWalk == Walk::kStates && part.end == part.chunks) return;
-  const Block block = BlockOf<kGroups>(p.args.shape);
-  if (threadIdx.x == 0) {
-    shared.updates.Init(1 + kCopyThreads<kGroups>, kGroups * kWarpgroup);
-    shared.reads.Init(1, kGroups * kWarpgroup);
-    FenceBarrierInit();
-  }
-  __syncthreads();
+  auto& shared = *reinterpret_cast<WalkShared<kImages, kGroups>*>(dynamic);
+  InitBarriers(p.parts > 1, shared);
+  AwaitEarlierKernels();
+  const Part part = PartOf(p);
+  const Block block = BlockOf<kGroups>(p);
   if (threadIdx.x >= kGroups * kWarpgroup) {
     if constexpr (kGroups == 2) asm volatile("setmaxnreg.dec.sync.aligned.u32 40;\n");
-    Produce<kKind, kWalk>(p, part, block, shared);
+    ProduceAll<kKind>(p, part, block, shared);
   } else {
     if constexpr (kGroups == 2) asm volatile("setmaxnreg.inc.sync.aligned.u32 232;\n");
-    Consume<kKind, kWalk>(p, part, block, slot, shared);
+    ConsumeAll<kKind>(p, part, block, shared);
   }
 #else
   __trap();  // HasChunkWalks says that there are none.
 #endif
 }
 
-constexpr int kSumThreads = 256;
+// Parts of fewer chunks cost more than they gain.
+constexpr int kLeastSpan = 2;
 
-// Turns the states of a segment's parts, each from zero but the first, into the states after them.
-// Grid: (blocks of the matrix, heads, segments).
-__global__ __launch_bounds__(kSumThreads) void SumPartsKernel(
-    const __grid_constant__ ChunkParams p) {
-  EnterStream();
-  const GatedShape& s = p.args.shape;
-  const Segment& segment = p.args.segments[blockIdx.z];
-  const int parts =
-      (ChunkCount(segment.position, segment.length) + p.parts.span - 1) / p.parts.span;
-  const int64_t matrix = int64_t{s.key_dim} * s.value_dim;
-  const int64_t at = (int64_t{blockIdx.x} * kSumThreads + threadIdx.x) * 4;
-  if (at >= matrix || parts <= 2) return;
-  const int64_t first = FirstPartSlot(p, blockIdx.z);
-  const auto channel = static_cast<int>(at / s.value_dim);
-  constexpr int kAhead = 8;  // parts on their way at once
-  float4 sum = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
-  for (int begin = 0; begin + 1 < parts; begin += kAhead) {
-    float4 own[kAhead];
-    float decay[kAhead];
-    const auto index = [&](int i) { return (first + begin + i) * s.heads + blockIdx.y; };
-    const auto state = [&](int i) {
-      return reinterpret_cast<float4*>(p.parts.state + index(i) * matrix + at);
-    };
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      if (begin + i + 1 >= parts) continue;
-      own[i] = *state(i);
-      decay[i] = p.parts.decay[index(i) * s.key_dim + channel];
-    }
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      if (begin + i + 1 >= parts) continue;
-      sum = make_float4(fmaf(decay[i], sum.x, own[i].x), fmaf(decay[i], sum.y, own[i].y),
-                        fmaf(decay[i], sum.z, own[i].z), fmaf(decay[i], sum.w, own[i].w));
-      if (begin + i > 0) *state(i) = sum;
-    }
-  }
+int SlabsOf(const GatedShape& s, int columns) { return (s.value_dim + columns - 1) / columns; }
+
+// Blocks of `columns` columns, if no segment is cut.
+int64_t BlocksOf(const ChunkParams& params, int columns) {
+  const GatedShape& s = params.args.shape;
+  return int64_t{SlabsOf(s, columns)} * s.heads * params.args.segment_count;
 }
 
-template <ChunkKind kKind, Walk kWalk, int kImages, int kGroups>
-void LaunchWalk(const ChunkParams& params, cudaStream_t stream) {
-  constexpr auto kKernel = WalkKernel<kKind, kWalk, kImages, kGroups>;
-  constexpr int kBytes = sizeof(WalkShared<kWalk, kImages, kGroups>);
-  static_assert(kBytes <= 227 << 10, "fits on an H100");
-  constexpr int kColumns = kGroups * kGroupV;
-  static_assert(kColumns <= kWalkColumns);
-  const GatedShape& s = params.args.shape;
-  const int slabs = (s.value_dim + kColumns - 1) / kColumns;
-  LaunchKernel({dim3(slabs, s.heads, params.parts.slots), kWalkThreads<kGroups>, kBytes}, stream,
-               kKernel, params);
+// Parts that would fill the GPU, a block a multiprocessor, at most params.parts. Segments are cut
+// where whole ones would leave half of it without work.
+int PartsOf(const ChunkParams& params, int columns) {
+  const int64_t at_once = MultiprocessorCount() / BlocksOf(params, columns);
+  const int longest = params.args.chunk_count - params.args.segment_count + 1;  // at most
+  const int most = std::min(params.parts, (longest + kLeastSpan - 1) / kLeastSpan);
+  return static_cast<int>(std::clamp<int64_t>(at_once, 1, std::max(1, most)));
 }
 
 template <ChunkKind kKind, int kImages, int kGroups>
-void LaunchWalks(const ChunkParams& params, cudaStream_t stream) {
+LaunchShape ShapeOf(const ChunkParams& params, int parts) {
+  using Shared = WalkShared<kImages, kGroups>;
+  static_assert(sizeof(Shared) <= 227 << 10, "fits on an H100");
+  constexpr size_t kBytes = sizeof(Shared) - sizeof(typename Shared::Stages);
+  constexpr size_t kWhole = kBytes + sizeof(Shared::Stages::outputs);  // if no segment is cut
   const GatedShape& s = params.args.shape;
-  if (params.parts.state != nullptr) {
-    LaunchWalk<kKind, Walk::kStates, kImages, kGroups>(params, stream);
-    const int64_t quads = int64_t{s.key_dim} * s.value_dim / 4;
-    const dim3 blocks((quads + kSumThreads - 1) / kSumThreads, s.heads, params.args.segment_count);
-    LaunchKernel({blocks, kSumThreads}, stream, SumPartsKernel, params);
+  const int slabs = SlabsOf(s, kGroups * kGroupV);
+  return {dim3(parts * slabs, s.heads, params.args.segment_count), kWalkThreads<kGroups>,
+          parts > 1 ? sizeof(Shared) : kWhole, static_cast<uint32_t>(parts)};
+}
+
+// Fewer parts than PartsOf if not all clusters of theirs find a place at once: then two waves of
+// them would take longer than longer parts.
+template <ChunkKind kKind, int kImages, int kGroups>
+void LaunchWalk(ChunkParams params, cudaStream_t stream) {
+  constexpr auto kKernel = WalkKernel<kKind, kImages, kGroups>;
+  static const ClusterRoom room(reinterpret_cast<const void*>(kKernel),
+                                ShapeOf<kKind, kImages, kGroups>(params, 1 + 1));
+  int parts = PartsOf(params, kGroups * kGroupV);
+  const int64_t clusters = BlocksOf(params, kGroups * kGroupV);
+  while (parts > 1 && room.Of(parts) < clusters) --parts;
+  params.parts = parts;
+  LaunchKernel(ShapeOf<kKind, kImages, kGroups>(params, parts), stream, kKernel, params);
+}
+
+// Blocks of 64 columns if those of 128 would leave half of the GPU without work.
+template <ChunkKind kKind, int kImages>
+void ChooseColumns(const ChunkParams& params, cudaStream_t stream) {
+  const int64_t blocks = BlocksOf(params, 2 * kGroupV) * PartsOf(params, 2 * kGroupV);
+  if (params.args.shape.value_dim <= kGroupV || 2 * blocks <= MultiprocessorCount()) {
+    LaunchWalk<kKind, kImages, 1>(params, stream);
+  } else {
+    LaunchWalk<kKind, kImages, 2>(params, stream);
   }
-  LaunchWalk<kKind, Walk::kOutputs, kImages, kGroups>(params, stream);
 }
 
 template <ChunkKind kKind>
-void ChooseWalks(const ChunkParams& params, cudaStream_t stream) {
-  const GatedShape& s = params.args.shape;
-  const int images = ImagesOf(s.key_dim);
-  if (images == 4) {
-    LaunchWalks<kKind, 4, 2>(params, stream);
-  } else if (images == 2) {
-    s.value_dim <= kGroupV ? LaunchWalks<kKind, 2, 1>(params, stream)
-                           : LaunchWalks<kKind, 2, 2>(params, stream);
-  } else {
-    s.value_dim <= kGroupV ? LaunchWalks<kKind, 1, 1>(params, stream)
-                           : LaunchWalks<kKind, 1, 2>(params, stream);
+void ChooseWalk(const ChunkParams& params, cudaStream_t stream) {
+  switch (ImagesOf(params.args.shape.key_dim)) {
+    case 4:
+      return LaunchWalk<kKind, 4, 2>(params, stream);
+    case 2:
+      return ChooseColumns<kKind, 2>(params, stream);
+    default:
+      return ChooseColumns<kKind, 1>(params, stream);
   }
 }
 
@@ -568,9 +740,9 @@ void ChooseWalks(const ChunkParams& params, cudaStream_t stream) {
 
 void WalkBFloat16(const ChunkParams& params, cudaStream_t stream) {
   if (ChunkKindOf(params.args.shape) == ChunkKind::kRows) {
-    ChooseWalks<ChunkKind::kRows>(params, stream);
+    ChooseWalk<ChunkKind::kRows>(params, stream);
   } else {
-    ChooseWalks<ChunkKind::kChannels>(params, stream);
+    ChooseWalk<ChunkKind::kChannels>(params, stream);
   }
 }
 

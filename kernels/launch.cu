@@ -44,6 +44,24 @@ bool KernelsStartEarly() {
 // The code that waits is the code that knows clusters.
 int32_t LargestCluster() { return KernelsStartEarly() ? 8 : 1; }
 
+ClusterRoom::ClusterRoom(const void* kernel, const LaunchShape& shape) {
+  if (shape.shared_bytes > kPlainSharedBytes) AllowShared(kernel, shape.shared_bytes);
+  for (int32_t blocks = 1; blocks <= 8; ++blocks) {
+    room_[blocks - 1] = 0;
+    if (blocks > LargestCluster()) continue;
+    cudaLaunchAttribute cluster = {};
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {static_cast<unsigned>(blocks), 1, 1};
+    cudaLaunchConfig_t config = {};
+    config.gridDim = blocks;
+    config.blockDim = shape.threads;
+    config.dynamicSmemBytes = shape.shared_bytes;
+    config.attrs = &cluster;
+    config.numAttrs = 1;
+    SLUICE_CUDA_CHECK(cudaOccupancyMaxActiveClusters(&room_[blocks - 1], kernel, &config));
+  }
+}
+
 int32_t MultiprocessorCount() {
   static const int32_t count = AskDevice(cudaDevAttrMultiProcessorCount);
   return count;

@@ -58,6 +58,19 @@ bool KernelsStartEarly();
 // Blocks that may form a cluster on this process's GPU: 8, or 1 where there are no clusters.
 int32_t LargestCluster();
 
+// How many clusters of a kernel run at once: fewer than its blocks would, as those of a cluster
+// share a part of the GPU. The driver is asked once.
+class ClusterRoom {
+ public:
+  // `shape` is that of the cluster's blocks; its own cluster does not matter.
+  ClusterRoom(const void* kernel, const LaunchShape& shape);
+  // Of clusters of `blocks` blocks, 1 to LargestCluster.
+  int32_t Of(int32_t blocks) const { return room_[blocks - 1]; }
+
+ private:
+  int32_t room_[8];
+};
+
 // Of this process's GPU.
 int32_t MultiprocessorCount();
 

@@ -150,6 +150,10 @@ std::vector<Row> LongTable() {
       {2, 2, 128, 64, {{600, 10, 0}}, kTypical, false, 0, kFloat32Tolerance, kConstant},
       {2, 2, 64, 64, {{640, 0, 0}}, kTypical, false, 0, kFloat32Tolerance, kExclusive},
       {1, 1, 64, 64, {{2700, 5, 0}}, kTypical, true, 0},
+      // Where nothing decays, what the first part gives comes to the last one.
+      {1, 1, 256, 128, {{1500, 20, 0}}, Gates::kZero, true, 0},
+      {1, 1, 128, 256, {{1000, 0, 0}, {90, 3, 0}}, Gates::kZero, false, 1},
+      {2, 2, 192, 80, {{900, 63, 0}}, Gates::kMixed, true, 0, kStrongTolerance},
   };
 }
 
