@@ -32,11 +32,11 @@ namespace sluice {
 
 // Which kernels GatedChunk may use.
 struct ChunkPolicy {
-  bool walks;            // gated_chunk_walk.cu, which needs compute capability 9.0
+  bool walks;            // gated_chunk_walk.cu, which needs products of warpgroups
   bool batch_invariant;  // a segment's bits are its own: segments are not cut into parts
 };
-// Whether this build has walks for the current GPU.
-bool HasChunkWalks();
+// Whether this build has products of warpgroups (wgmma.cuh) for this process's GPU.
+bool HasWarpgroupProducts();
 
 void ActivateCuda(const ActivationArgs& args, cudaStream_t stream);
 void DecayCuda(const DecayArgs& args, cudaStream_t stream);

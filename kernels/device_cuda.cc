@@ -179,14 +179,14 @@ std::unique_ptr<Device> OpenDevice(const CudaOptions& options, const cudaDeviceP
   std::unique_ptr<TransferCuda> transfer = TransferCuda::Create(stream);
   if (!OpenCublasLt(error)) return nullptr;
   std::unique_ptr<LinearCuda> linear =
-      LinearCuda::Create(options.batch_invariant, options.float8_weights);
+      LinearCuda::Create(options.batch_invariant, options.float8_weights, options.portable);
   if (transfer == nullptr || linear == nullptr) {
     *error = "not enough memory on the GPU or page-locked on the host to open the GPU";
     transfer.reset();
     SLUICE_CUDA_CHECK(cudaStreamDestroy(stream));
     return nullptr;
   }
-  const ChunkPolicy chunks = {!options.portable && HasChunkWalks(), options.batch_invariant};
+  const ChunkPolicy chunks = {!options.portable && HasWarpgroupProducts(), options.batch_invariant};
   return std::make_unique<CudaDevice>(Describe(options.ordinal, properties), chunks, stream,
                                       std::move(transfer), std::move(linear));
 }

@@ -17,18 +17,23 @@ __device__ inline uint32_t MultiplyPair(uint32_t a, uint32_t b) {
   return product;
 }
 
-// Of two codes, each the upper byte of half a word. Their exponents and fractions fit between those
-// of a bfloat16, whose number is 2^-120 of theirs, also where it is subnormal.
-__device__ inline uint32_t WidenPair(uint32_t halves) {
+// Two codes of a word, 0 and 1 or 2 and 3, in their order. Extended by their signs to half a word
+// and moved by four bits, a code's exponent and fraction lie where those of a bfloat16 do whose
+// number is 2^-120 of theirs, also where it is subnormal, and its sign is there as well.
+template <int kFirst>
+__device__ inline uint32_t WidenPair(uint32_t codes) {
+  static_assert(kFirst == 0 || kFirst == 2);
   constexpr uint32_t kTwo120 = 0x7B807B80U;  // 2^120, twice
-  const uint32_t placed = (halves & 0x80008000U) | ((halves >> 4) & 0x07F007F0U);
-  return MultiplyPair(placed, kTwo120);
+  uint32_t extended;
+  asm("prmt.b32 %0, %1, 0, %2;\n"
+      : "=r"(extended)
+      : "r"(codes), "n"(kFirst == 0 ? 0x9180 : 0xB3A2));
+  return MultiplyPair((extended << 4) & 0x87F087F0U, kTwo120);
 }
 
 // Of the four codes of a word, in their order.
 __device__ inline uint2 WidenFour(uint32_t codes) {
-  return make_uint2(WidenPair(__byte_perm(codes, 0, 0x1404)),
-                    WidenPair(__byte_perm(codes, 0, 0x3424)));
+  return make_uint2(WidenPair<0>(codes), WidenPair<2>(codes));
 }
 
 // Eight neighbours at `from`, 8-byte aligned.

@@ -663,7 +663,7 @@ __global__ __launch_bounds__(kWalkThreads<kGroups>,
     ConsumeAll<kKind>(p, part, block, shared);
   }
 #else
-  __trap();  // HasChunkWalks says that there are none.
+  __trap();  // HasWarpgroupProducts says that there are none.
 #endif
 }
 
@@ -744,20 +744,6 @@ void WalkBFloat16(const ChunkParams& params, cudaStream_t stream) {
   } else {
     ChooseWalk<ChunkKind::kChannels>(params, stream);
   }
-}
-
-bool HasChunkWalks() {
-#ifdef SLUICE_HAS_SM90A
-  int device = 0;
-  int major = 0;
-  int minor = 0;
-  SLUICE_CUDA_CHECK(cudaGetDevice(&device));
-  SLUICE_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-  SLUICE_CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
-  return major == 9 && minor == 0;
-#else
-  return false;
-#endif
 }
 
 }  // namespace sluice

@@ -41,6 +41,16 @@ bool KernelsStartEarly() {
   return answer;
 }
 
+bool HasWarpgroupProducts() {
+#ifdef SLUICE_HAS_SM90A
+  static const bool answer = AskDevice(cudaDevAttrComputeCapabilityMajor) == 9 &&
+                             AskDevice(cudaDevAttrComputeCapabilityMinor) == 0;
+  return answer;
+#else
+  return false;
+#endif
+}
+
 // The code that waits is the code that knows clusters.
 int32_t LargestCluster() { return KernelsStartEarly() ? 8 : 1; }
 
@@ -80,6 +90,22 @@ void AllowShared(const void* kernel, size_t bytes) {
   const size_t most = LargestSharedBytes() - attributes.sharedSizeBytes;
   SLUICE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                          static_cast<int>(most)));
+}
+
+int32_t CountClusters(const LaunchShape& shape, const void* kernel) {
+  if (shape.shared_bytes > kPlainSharedBytes) AllowShared(kernel, shape.shared_bytes);
+  cudaLaunchAttribute cluster = {};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {shape.cluster, 1, 1};
+  cudaLaunchConfig_t config = {};
+  config.gridDim = shape.blocks;
+  config.blockDim = shape.threads;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.attrs = &cluster;
+  config.numAttrs = 1;
+  int count = 0;
+  SLUICE_CUDA_CHECK(cudaOccupancyMaxActiveClusters(&count, kernel, &config));
+  return count;
 }
 
 }  // namespace sluice

@@ -80,6 +80,10 @@ size_t LargestSharedBytes();
 // Lets a kernel's blocks have so much shared memory beyond what it declares, or more.
 void AllowShared(const void* kernel, size_t bytes);
 
+// Clusters of this shape that this process's GPU works at at once; the kernel may then have the
+// shared memory.
+int32_t CountClusters(const LaunchShape& shape, const void* kernel);
+
 // Queues the kernel; a launch that fails ends the process.
 template <typename... Params, typename... Args>
 void LaunchKernel(const LaunchShape& shape, cudaStream_t stream, void (*kernel)(Params...),

@@ -55,14 +55,16 @@ void RepeatLayout(cublasLtMatrixLayout_t layout, int32_t batch, int64_t step) {
 
 }  // namespace
 
-std::unique_ptr<LinearCuda> LinearCuda::Create(bool batch_invariant, bool float8_weights) {
+std::unique_ptr<LinearCuda> LinearCuda::Create(bool batch_invariant, bool float8_weights,
+                                               bool portable) {
   void* workspace = nullptr;
   void* widened = nullptr;
   cublasLtHandle_t handle = nullptr;
   if (cudaMalloc(&workspace, kWorkspaceBytes) == cudaSuccess &&
       (!float8_weights || cudaMalloc(&widened, kWidenedBytes) == cudaSuccess) &&
       cublasLtCreate(&handle) == CUBLAS_STATUS_SUCCESS) {
-    return std::unique_ptr<LinearCuda>(new LinearCuda(handle, workspace, widened, batch_invariant));
+    return std::unique_ptr<LinearCuda>(new LinearCuda(handle, workspace, widened, batch_invariant,
+                                                      !portable && HasWarpgroupProducts()));
   }
   (void)cudaGetLastError();
   SLUICE_CUDA_CHECK(cudaFree(workspace));
@@ -156,7 +158,11 @@ void LinearCuda::Run(const LinearArgs& args, cudaStream_t stream) {
 // How a weight is cut into parts depends on its own size alone.
 void LinearCuda::RunFloat8(const LinearArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(IsAligned16(args.weight_scale));
-  if (!batch_invariant_ && args.rows <= kLinearFloat8Rows) {
+  if (!batch_invariant_ && warpgroups_ && args.rows <= kLinearFloat8GroupRows) {
+    LinearFloat8GroupsCuda(args, stream);
+    return;
+  }
+  if (!batch_invariant_ && !warpgroups_ && args.rows <= kLinearFloat8Rows) {
     LinearFloat8RowsCuda(args, stream);
     return;
   }

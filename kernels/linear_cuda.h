@@ -17,6 +17,7 @@ namespace sluice {
 
 constexpr int32_t kLinearFewRows = 8;  // those of a tensor core product
 constexpr int32_t kLinearFloat8Rows = 128;
+constexpr int32_t kLinearFloat8GroupRows = 256;
 
 // 1 to kLinearFewRows rows of what LinearCuda takes. A row gets the same bits whatever their
 // number, and if in_dim > 128 the same of float8 weights as of the bfloat16 ones that they stand
@@ -26,6 +27,9 @@ void LinearFewRowsCuda(const LinearArgs& args, cudaStream_t stream);
 // 1 to kLinearFloat8Rows rows of what LinearCuda takes with a float8 weight, which it too reads
 // early. What a row gets may depend on how many there are.
 void LinearFloat8RowsCuda(const LinearArgs& args, cudaStream_t stream);
+
+// The same of 1 to kLinearFloat8GroupRows rows, by products of warpgroups (HasWarpgroupProducts).
+void LinearFloat8GroupsCuda(const LinearArgs& args, cudaStream_t stream);
 
 struct Float8Rows {
   int32_t rows;
@@ -44,9 +48,9 @@ void WidenFloat8Cuda(const Float8Rows& from, void* widened, cudaStream_t stream)
 // Batch invariant: whatever the rows, the algorithm is the one for kInvariantRows of them, and one
 // that does not share out K, so that a result is the same sum in the same order.
 //
-// A float8 weight is widened to bfloat16 for the library: of more than kLinearFloat8Rows rows, and
-// of any number where it must not matter how many there are. What is widened at once has room in
-// memory of kWidenedBytes; a larger weight is multiplied by parts of its outputs.
+// A float8 weight is widened to bfloat16 for the library: of more rows than the kernels above take,
+// and of any number where it must not matter how many there are. What is widened at once has room
+// in memory of kWidenedBytes; a larger weight is multiplied by parts of its outputs.
 class LinearCuda {
  public:
   static constexpr size_t kMaxPlans = 8192;
@@ -54,8 +58,9 @@ class LinearCuda {
   static constexpr int64_t kWidenedBytes = int64_t{64} << 20;
 
   // Takes workspace, memory to widen float8 weights in if there are to be any, and a library
-  // handle; null if there is not that much memory.
-  static std::unique_ptr<LinearCuda> Create(bool batch_invariant, bool float8_weights);
+  // handle; null if there is not that much memory. `portable`: no products of warpgroups.
+  static std::unique_ptr<LinearCuda> Create(bool batch_invariant, bool float8_weights,
+                                            bool portable);
   LinearCuda(const LinearCuda&) = delete;
   LinearCuda& operator=(const LinearCuda&) = delete;
   ~LinearCuda();
@@ -90,11 +95,13 @@ class LinearCuda {
     cublasLtMatmulAlgo_t algorithm;
   };
 
-  LinearCuda(cublasLtHandle_t handle, void* workspace, void* widened, bool batch_invariant)
+  LinearCuda(cublasLtHandle_t handle, void* workspace, void* widened, bool batch_invariant,
+             bool warpgroups)
       : handle_(handle),
         workspace_(workspace),
         widened_(widened),
-        batch_invariant_(batch_invariant) {}
+        batch_invariant_(batch_invariant),
+        warpgroups_(warpgroups) {}
   static void LayOut(const Shape& shape, Plan* plan);
   Plan MakePlan(const Shape& shape) const;
   void RunFloat8(const LinearArgs& args, cudaStream_t stream);
@@ -104,6 +111,7 @@ class LinearCuda {
   void* const workspace_;
   void* const widened_;  // null if no float8 weights are to come
   const bool batch_invariant_;
+  const bool warpgroups_;
   std::map<Shape, Plan> plans_;
 };
 

@@ -34,10 +34,15 @@ using Chunk = Weight[kTile][kPitch];
 template <typename Weight>
 constexpr int kStagesOfBFloat16 = static_cast<int>(sizeof(__nv_bfloat16) / sizeof(Weight));
 
+struct Sums {
+  float of[kWarps][kLinearFewRows][kSumPitch];
+};
+
 template <typename Weight, int kStages>
 struct Shared {
   StageRing<Chunk<Weight>, kStages> weights;
-  float sums[kWarps][kLinearFewRows][kSumPitch];
+  Sums sums[2];  // of neighbouring tiles
+  Barrier summed[2];
 };
 
 // A block owns neighbouring outputs of one product and takes them tile by tile, a tile's weights
@@ -132,8 +137,17 @@ __device__ void AddPart(const Inputs& x, const Chunk<Weight>& weights, int32_t l
   }
 }
 
-// Waits for the warps that multiply.
-__device__ void MeetMultiplying() { asm volatile("bar.sync 1, %0;\n" ::"n"(kThreads) : "memory"); }
+// Keeps a warp's sums of a tile, and tells.
+__device__ void KeepSums(const float (&sums)[4], Sums& kept, Barrier& summed) {
+  const int lane = threadIdx.x % kWarp;
+  auto& own = kept.of[threadIdx.x / kWarp];
+  const int row = lane % 4 * 2;
+  own[row][lane / 4] = sums[0];
+  own[row + 1][lane / 4] = sums[1];
+  own[row][lane / 4 + 8] = sums[2];
+  own[row + 1][lane / 4 + 8] = sums[3];
+  summed.Arrive();
+}
 
 // Adds up what the warps have of a tile, each for its part of K, and stores it: a thread one
 // result.
@@ -143,6 +157,7 @@ struct Results {
   float before = 0.0F;
   float scale = 1.0F;  // of the weights, exact whenever it is applied
 
+  Results() = default;
   __device__ Results(const LinearArgs& args, const Work<Weight>& work, int32_t first) {
     const int32_t row = threadIdx.x / kTile;
     const int32_t output = first + static_cast<int32_t>(threadIdx.x) % kTile;
@@ -152,22 +167,12 @@ struct Results {
     if constexpr (std::is_same_v<Weight, Float8>) scale = args.weight_scale[output];
   }
 
-  template <int kStages>
-  __device__ void Store(const float (&sums)[4], Shared<Weight, kStages>& shared) {
-    const int lane = threadIdx.x % kWarp;
-    MeetMultiplying();  // The tile before has been read.
-    auto& own = shared.sums[threadIdx.x / kWarp];
-    const int row = lane % 4 * 2;
-    own[row][lane / 4] = sums[0];
-    own[row + 1][lane / 4] = sums[1];
-    own[row][lane / 4 + 8] = sums[2];
-    own[row + 1][lane / 4 + 8] = sums[3];
-    MeetMultiplying();
+  __device__ void Store(const Sums& kept) const {
     if (at == nullptr) return;
     float sum = 0.0F;
 #pragma unroll
     for (int warp = 0; warp < kWarps; ++warp) {
-      sum += shared.sums[warp][threadIdx.x / kTile][threadIdx.x % kTile];
+      sum += kept.of[warp][threadIdx.x / kTile][threadIdx.x % kTile];
     }
     if constexpr (std::is_same_v<Weight, Float8>) sum *= scale;
     *at = FromFloat<Y>(before + sum);
@@ -176,7 +181,8 @@ struct Results {
 
 // The multiplying warps. Weights are the first operand of the tensor cores, 16 outputs, rows of x
 // the second, so that a row's bits do not depend on the number of rows. x stays in registers if it
-// fits there, else its parts are loaded anew for each tile, kHeld chunks ahead.
+// fits there, else its parts are loaded anew for each tile, kHeld chunks ahead. A tile is stored
+// when the next one has been multiplied, so that no warp waits for another: by then all have told.
 template <typename Y, typename Weight, int kStages>
 __device__ void Multiply(const LinearArgs& args, const Work<Weight>& work,
                          Shared<Weight, kStages>& shared) {
@@ -184,8 +190,14 @@ __device__ void Multiply(const LinearArgs& args, const Work<Weight>& work,
 #pragma unroll
   for (int i = 0; i < kHeld; ++i) inputs[i].Load(args, work.x, OwnColumn() + i * kChunk);
   auto place = Draining(shared.weights);
+  Results<Weight, Y> before;
+  int tile = 0;
+  const auto store = [&] {
+    shared.summed[tile % 2].Wait(tile / 2 % 2);
+    before.Store(shared.sums[tile % 2]);
+  };
   for (int32_t output = work.begin; output < work.end; output += kTile) {
-    Results<Weight, Y> results(args, work, output);
+    const Results<Weight, Y> results(args, work, output);
     float sums[4] = {};
     for (int32_t first = 0; first < work.chunks; first += kHeld) {
 #pragma unroll
@@ -202,8 +214,14 @@ __device__ void Multiply(const LinearArgs& args, const Work<Weight>& work,
         inputs[i].Load(args, work.x, OwnColumn() + (ends ? i : chunk + kHeld) * kChunk);
       }
     }
-    results.Store(sums, shared);
+    if (output > work.begin) {
+      store();
+      ++tile;
+    }
+    before = results;
+    KeepSums(sums, shared.sums[tile % 2], shared.summed[tile % 2]);
   }
+  if (work.begin < work.end) store();
 }
 
 // Grid: (parts of the outputs, products of the batch), one block a multiprocessor. Bound by memory:
@@ -217,6 +235,7 @@ __global__ __launch_bounds__(kFeedingThreads,
   const bool feeds = threadIdx.x >= kThreads;
   if (threadIdx.x == kThreads) {
     shared.weights.Init(kFetchArrivals, kThreads);
+    for (Barrier& summed : shared.summed) summed.Init(kThreads);
 #if __CUDA_ARCH__ >= 900
     FenceBarrierInit();
 #endif

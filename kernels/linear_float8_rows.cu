@@ -1,10 +1,10 @@
 #include <algorithm>
 
 #include "kernels/check.h"
-#include "kernels/cluster.cuh"
 #include "kernels/float8.cuh"
 #include "kernels/launch.cuh"
 #include "kernels/linear_cuda.h"
+#include "kernels/linear_float8_results.cuh"
 #include "kernels/mma.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/reduce.cuh"
@@ -51,22 +51,22 @@ union Shared {
 
 // What a block multiplies: some rows of x, a tile of the outputs, its share of the chunks of K.
 struct Work {
+  Results results;
   const __nv_bfloat16* x;
   const Float8* weight;  // of the tile
-  int32_t first_row;
-  int32_t rows;  // that are there, of kRows
-  int32_t first_output;
-  int32_t outputs;  // that are there, of kTile
-  int32_t rank;     // of the block among those that share out K
-  int32_t begin;    // of the chunks
+  int32_t begin;         // of the chunks
   int32_t end;
 
   __device__ Work(const LinearArgs& args, int32_t blocks, int rows_of_block) {
-    rank = static_cast<int32_t>(blockIdx.x) % blocks;
-    first_output = static_cast<int32_t>(blockIdx.x) / blocks * kTile;
-    outputs = min(kTile, args.out_dim - first_output);
-    first_row = static_cast<int32_t>(blockIdx.y) * rows_of_block;
-    rows = min(rows_of_block, args.rows - first_row);
+    const int32_t rank = static_cast<int32_t>(blockIdx.x) % blocks;
+    const int32_t first_output = static_cast<int32_t>(blockIdx.x) / blocks * kTile;
+    const int32_t first_row = static_cast<int32_t>(blockIdx.y) * rows_of_block;
+    results = {.first_row = first_row,
+               .rows = min(rows_of_block, args.rows - first_row),
+               .first_output = first_output,
+               .outputs = min(kTile, args.out_dim - first_output),
+               .rank = rank,
+               .blocks = blocks};
     x = static_cast<const __nv_bfloat16*>(args.x) + first_row * args.x_stride;
     weight = static_cast<const Float8*>(args.weight) + int64_t{first_output} * args.in_dim;
     const int32_t chunks = (args.in_dim + kChunk - 1) / kChunk;
@@ -85,7 +85,7 @@ __device__ void FetchWeights(const LinearArgs& args, const Work& work, int32_t c
     const int copy = i * kThreads + static_cast<int>(threadIdx.x);
     const int row = copy / kCopies;
     const int k = copy % kCopies * kCopied;
-    const bool is_there = row < work.outputs && chunk * kChunk + k < args.in_dim;
+    const bool is_there = row < work.results.outputs && chunk * kChunk + k < args.in_dim;
     const int64_t at = is_there ? int64_t{row} * args.in_dim + chunk * kChunk + k : 0;
     CopyAsync(to.WeightAt(row, k), work.weight + at, is_there);
   }
@@ -99,7 +99,7 @@ __device__ void FetchInputs(const LinearArgs& args, const Work& work, int32_t ch
     const int copy = i * kThreads + static_cast<int>(threadIdx.x);
     const int row = copy / kCopies;
     const int k = copy % kCopies * kPack;
-    const bool is_there = row < work.rows && chunk * kChunk + k < args.in_dim;
+    const bool is_there = row < work.results.rows && chunk * kChunk + k < args.in_dim;
     const int64_t at = is_there ? row * args.x_stride + chunk * kChunk + k : 0;
     CopyAsync(to.InputAt(row, k), work.x + at, is_there);
   }
@@ -197,45 +197,11 @@ __device__ void KeepSums(const Sums<kRows>& sums, Shared<kRows>& shared) {
   }
 }
 
-__device__ void StoreQuad(float* p, float4 v) { *reinterpret_cast<float4*>(p) = v; }
-__device__ void StoreQuad(__nv_bfloat16* p, float4 v) {
-  *reinterpret_cast<uint2*>(p) = make_uint2(PackWord(v.x, v.y), PackWord(v.z, v.w));
-}
-
-// Adds up what the blocks and their parts have of four outputs, always in the same order, and
-// stores them. The blocks share out what there is to store.
-template <typename Y, int kRows>
-__device__ void StoreResults(const LinearArgs& args, const Work& work, int32_t blocks,
-                             Shared<kRows>& shared) {
-  constexpr int kQuads = kTile / 4;  // of a row
-  const float4 none = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
-  for (int32_t i = work.rank * kThreads + static_cast<int32_t>(threadIdx.x); i < work.rows * kQuads;
-       i += blocks * kThreads) {
-    const int32_t row = i / kQuads;
-    const int32_t output = i % kQuads * 4;
-    if (output >= work.outputs) continue;
-    float4 sum = none;
-    for (int32_t block = 0; block < blocks; ++block) {
-#pragma unroll
-      for (int part = 0; part < kParts; ++part) {
-        sum = Add(sum, 1.0F, LoadQuad(InBlock(&shared.sums[part][row][output], block)));
-      }
-    }
-    const int32_t column = work.first_output + output;
-    const float4 scale = LoadQuad(args.weight_scale + column);
-    Y* const at = static_cast<Y*>(args.y) + (work.first_row + row) * args.y_stride + column;
-    const float4 before = args.accumulate ? LoadQuad(at) : none;
-    StoreQuad(at, make_float4(fmaf(sum.x, scale.x, before.x), fmaf(sum.y, scale.y, before.y),
-                              fmaf(sum.z, scale.z, before.z), fmaf(sum.w, scale.w, before.w)));
-  }
-}
-
 // Grid: (tiles of the outputs times the blocks that share out K, blocks of kRows rows); a cluster
 // is the blocks of a tile. Bound by memory: a weight is read once for kRows rows.
 template <typename Y, int kRows>
-__global__ __launch_bounds__(kThreads,
-                             2) void LinearFloat8RowsKernel(const __grid_constant__ LinearArgs args,
-                                                            int32_t blocks) {
+__global__ __launch_bounds__(kThreads, kRows == 64 ? 1 : 2) void LinearFloat8RowsKernel(
+    const __grid_constant__ LinearArgs args, int32_t blocks) {
   extern __shared__ __align__(16) unsigned char raw[];
   auto& shared = *reinterpret_cast<Shared<kRows>*>(raw);
   AllowNextKernel();
@@ -243,10 +209,7 @@ __global__ __launch_bounds__(kThreads,
   Sums<kRows> sums;
   Multiply(args, work, shared, sums);
   KeepSums(sums, shared);
-  SyncCluster(blocks);
-  StoreResults<Y>(args, work, blocks, shared);
-  ArriveClusterUnwritten(blocks);
-  WaitCluster(blocks);
+  StoreResults<Y, kThreads>(args, work.results, shared.sums);
 }
 
 // Into how many blocks K is shared out: what leaves the busiest multiprocessor the fewest chunks,

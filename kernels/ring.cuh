@@ -25,25 +25,28 @@ template <typename Stage, int kStages>
 struct RingCursor {
   StageRing<Stage, kStages>& ring;
   int parity;
+  int stages;  // that are used
   int index = 0;
 
   __device__ auto& stage() { return ring.stages[index]; }
   __device__ Barrier& full() { return ring.full[index]; }
   __device__ Barrier& empty() { return ring.empty[index]; }
   __device__ void Advance() {
-    if (++index < kStages) return;
+    if (++index < stages) return;
     index = 0;
     parity ^= 1;
   }
 };
 // The stages are empty: their phase before the first one is over.
 template <typename Stage, int kStages>
-__device__ RingCursor<Stage, kStages> Filling(StageRing<Stage, kStages>& ring) {
-  return {ring, 1};
+__device__ RingCursor<Stage, kStages> Filling(StageRing<Stage, kStages>& ring,
+                                              int stages = kStages) {
+  return {ring, 1, stages};
 }
 template <typename Stage, int kStages>
-__device__ RingCursor<Stage, kStages> Draining(StageRing<Stage, kStages>& ring) {
-  return {ring, 0};
+__device__ RingCursor<Stage, kStages> Draining(StageRing<Stage, kStages>& ring,
+                                               int stages = kStages) {
+  return {ring, 0, stages};
 }
 
 }  // namespace sluice

@@ -6,7 +6,8 @@
 //
 // B lies in images: 64 rows of 128 bytes, 1,024-aligned, whose eight 16-byte pieces are swizzled,
 // piece p of row r at p ^ (r % 8). It is read either way: an image's rows are B's columns ("of
-// rows") or the contracted index ("of columns"); wider ones are images one behind another.
+// rows") or the contracted index ("of columns"); wider ones are images one behind another. Of rows
+// an image may have any multiple of 8.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -38,15 +39,20 @@ __device__ inline uint64_t ImageDescriptor(const void* image, int major) {
          (SharedAddress(image) & 0x3FFFF) >> 4;
 }
 
-// Images whose rows are B's columns, 64 of them: contracted columns [16 k, 16 k + 16).
-__device__ inline uint64_t OfRows(const void* images, int k) {
-  return ImageDescriptor(images, 16) + (k / 4 * (kImageBytes >> 4) + k % 4 * (32 >> 4));
+// Images whose rows, so many, are B's columns: contracted columns [16 k, 16 k + 16).
+__device__ inline uint64_t OfRows(const void* images, int k, int rows = kImageRows) {
+  return ImageDescriptor(images, 16) + (k / 4 * (rows * 128 >> 4) + k % 4 * (32 >> 4));
 }
 // Images whose columns are B's: contracted rows [16 k, 16 k + 16).
 __device__ inline uint64_t OfColumns(const void* images, int k) {
   return ImageDescriptor(images, kImageBytes) + k * (2048 >> 4);
 }
 
+// Before products read what stores, or copies that are not bulk ones, have put into shared memory:
+// in each thread that starts them, once it knows that all is there.
+__device__ inline void FenceStores() {
+  asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+}
 // Before the first product that reads registers written by other instructions.
 __device__ inline void WgmmaFence() { asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory"); }
 __device__ inline void WgmmaCommit() {
@@ -68,13 +74,34 @@ __device__ inline void FenceSums(float (&d)[kTiles][4]) {
 }
 
 #define SLUICE_SUMS_1(d, n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
-#define SLUICE_SUMS_4(d, n) \
-  SLUICE_SUMS_1(d, n), SLUICE_SUMS_1(d, n + 1), SLUICE_SUMS_1(d, n + 2), SLUICE_SUMS_1(d, n + 3)
+#define SLUICE_SUMS_2(d, n) SLUICE_SUMS_1(d, n), SLUICE_SUMS_1(d, n + 1)
+#define SLUICE_SUMS_4(d, n) SLUICE_SUMS_2(d, n), SLUICE_SUMS_2(d, n + 2)
 #define SLUICE_SUMS_8(d, n) SLUICE_SUMS_4(d, n), SLUICE_SUMS_4(d, n + 4)
 #define SLUICE_SUMS_16(d, n) SLUICE_SUMS_8(d, n), SLUICE_SUMS_8(d, n + 8)
 #define SLUICE_SUMS_32(d, n) SLUICE_SUMS_16(d, n), SLUICE_SUMS_16(d, n + 16)
 
 // d = a b, plus d if `add`. kOfColumns says how b is read.
+template <bool kOfColumns>
+__device__ inline void Wgmma(float (&d)[2][4], const uint4& a, uint64_t b, bool add) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %13, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7}, {%8,%9,%10,%11}, %12, p, 1, 1, %14;\n}\n"
+      : SLUICE_SUMS_2(d, 0)
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(static_cast<int>(add)),
+        "n"(kOfColumns ? 1 : 0));
+}
+template <bool kOfColumns>
+__device__ inline void Wgmma(float (&d)[4][4], const uint4& a, uint64_t b, bool add) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %21, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, {%16,%17,%18,%19}, %20, p, 1, 1, "
+      "%22;\n}\n"
+      : SLUICE_SUMS_4(d, 0)
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(static_cast<int>(add)),
+        "n"(kOfColumns ? 1 : 0));
+}
 template <bool kOfColumns>
 __device__ inline void Wgmma(float (&d)[8][4], const uint4& a, uint64_t b, bool add) {
   asm volatile(
@@ -117,6 +144,7 @@ __device__ inline void Wgmma(float (&d)[32][4], const uint4& a, uint64_t b, bool
 }
 
 #undef SLUICE_SUMS_1
+#undef SLUICE_SUMS_2
 #undef SLUICE_SUMS_4
 #undef SLUICE_SUMS_8
 #undef SLUICE_SUMS_16

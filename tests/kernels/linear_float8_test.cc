@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -125,10 +126,16 @@ class LinearFloat8Test : public DeviceTest {
     DeviceTest::SetUp();
     fast_ = OpenTestDevice(GetParam(), /*batch_invariant=*/false);
     ASSERT_NE(fast_, nullptr);
+    if (!is_cuda()) return;
+    std::string error;
+    portable_ = CreateCudaDevice({.portable = true, .float8_weights = true}, &error);
+    ASSERT_NE(portable_, nullptr) << error;
   }
 
   // Not batch invariant.
   Device& fast() { return *fast_; }
+  // The same with the kernels that every GPU has.
+  Device& portable() { return is_cuda() ? *portable_ : *fast_; }
   DType x_dtype() const { return is_cuda() ? DType::kBFloat16 : DType::kFloat32; }
   std::vector<DType> ResultTypes() const { return ActivationTypes(); }
   Problem Make(const Shape& shape, uint64_t seed, std::optional<DType> y_dtype = {}) const {
@@ -138,11 +145,12 @@ class LinearFloat8Test : public DeviceTest {
   bool HasOneOrder(const Shape& shape) const {
     if (!is_cuda()) return true;
     if (shape.rows <= 8) return shape.in_dim > 128;  // few columns go without tensor cores
-    return shape.rows > 128;
+    return shape.rows > 256;
   }
 
  private:
   std::unique_ptr<Device> fast_;
+  std::unique_ptr<Device> portable_;
 };
 INSTANTIATE_TEST_SUITE_P(Devices, LinearFloat8Test, testing::ValuesIn(DevicesUnderTest()),
                          DeviceName);
@@ -152,7 +160,7 @@ constexpr struct {
   int32_t out_dim;
 } kMatrices[] = {{16, 8},     {144, 40},    {256, 264}, {1040, 520},
                  {2064, 136}, {1152, 1288}, {5632, 88}};
-constexpr int32_t kRows[] = {1, 3, 8, 9, 16, 17, 33, 64, 65, 128, 129, 200};
+constexpr int32_t kRows[] = {1, 3, 8, 9, 16, 17, 33, 64, 65, 128, 129, 256, 257};
 
 TEST_P(LinearFloat8Test, IsTheProductOfWhatTheWeightsStandFor) {
   uint64_t seed = 700;
@@ -169,12 +177,35 @@ TEST_P(LinearFloat8Test, IsTheProductOfWhatTheWeightsStandFor) {
         const std::vector<float> invariant = Product(device(), p, DType::kFloat8);
         EXPECT_TRUE(Near(invariant, want, ToleranceOf(y_dtype))) << "batch invariant";
         EXPECT_TRUE(SameBits(invariant, Product(device(), p, DType::kBFloat16)));
+        EXPECT_TRUE(Near(Product(portable(), p, DType::kFloat8), want, ToleranceOf(y_dtype)))
+            << "portable";
         const std::vector<float> got = Product(fast(), p, DType::kFloat8);
         EXPECT_TRUE(Near(got, want, ToleranceOf(y_dtype)));
         if (!HasOneOrder(p.shape)) continue;
         EXPECT_TRUE(SameBits(got, Product(fast(), p, DType::kBFloat16)));
       }
     }
+  }
+}
+
+TEST_P(LinearFloat8Test, TakesAnyNumberOfRows) {
+  for (int32_t rows = 1; rows <= 130; ++rows) {
+    const Problem p = Make({rows, 272, 72}, 780 + rows);
+    const std::vector<double> want = Want(p);
+    for (Device* device : {&fast(), &portable()}) {
+      EXPECT_TRUE(Near(Product(*device, p, DType::kFloat8), want, ToleranceOf(p.y_dtype))) << rows;
+    }
+  }
+}
+
+// More outputs than a GPU's multiprocessors take at once.
+TEST_P(LinearFloat8Test, TakesManyOutputs) {
+  for (const int32_t rows : {8, 16, 64, 128, 200}) {
+    const Problem p = Make({rows, 144, 33800}, 785, DType::kFloat32);
+    const std::vector<float> want = Product(fast(), p, DType::kBFloat16);
+    EXPECT_TRUE(Near(Product(fast(), p, DType::kFloat8), {want.begin(), want.end()},
+                     ToleranceOf(DType::kFloat32)))
+        << rows;
   }
 }
 
@@ -196,14 +227,16 @@ TEST_P(LinearFloat8Test, TakesScalesOfAnySize) {
         want[size_t{16} * row + output] = 2.0F * FromFloat8(code) * p.scales[output];
       }
     }
-    const std::vector<float> got = Product(fast(), p, DType::kFloat8);
-    for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(got[i], want[i]) << rows << " " << i;
+    for (Device* each : {&fast(), &portable(), &device()}) {
+      const std::vector<float> got = Product(*each, p, DType::kFloat8);
+      for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(got[i], want[i]) << rows << " " << i;
+    }
   }
 }
 
 TEST_P(LinearFloat8Test, ARowDoesNotDependOnTheOtherRowsValues) {
   uint64_t seed = 800;
-  for (const int32_t rows : {2, 8, 16, 64, 100, 130}) {
+  for (const int32_t rows : {2, 8, 16, 64, 100, 130, 260}) {
     SCOPED_TRACE(rows);
     const Problem p = Make({rows, 1040, 136}, ++seed);
     const size_t row = rows / 2;
@@ -256,7 +289,7 @@ TEST_P(LinearFloat8Test, AFewRowsDoNotDependOnHowManyThereAre) {
 // On the GPU some are widened into one memory, one after the other, and some read their weights
 // before what was queued earlier has ended: each must find its own.
 TEST_P(LinearFloat8Test, KeepsProductsApartThatAreQueuedTogether) {
-  const std::vector<int32_t> rows = {200, 3, 16, 130, 150, 64, 1, 200};
+  const std::vector<int32_t> rows = {300, 3, 16, 260, 290, 64, 1, 130, 300};
   std::vector<Problem> problems;
   std::vector<std::vector<float>> alone;
   std::vector<std::unique_ptr<Input>> inputs;
@@ -302,7 +335,7 @@ TEST_P(LinearFloat8Test, KeepsProductsApartThatAreQueuedTogether) {
 // widens by parts.
 TEST_P(LinearFloat8Test, MultipliesALargeWeightByParts) {
   const int32_t in_dim = is_cuda() ? 4096 : 256;
-  const Problem p = Make({130, in_dim, 8456, 8}, 870, DType::kFloat32);
+  const Problem p = Make({260, in_dim, 8456, 8}, 870, DType::kFloat32);
   const std::vector<float> want = Product(fast(), p, DType::kBFloat16);
   EXPECT_TRUE(Near(Product(fast(), p, DType::kFloat8), {want.begin(), want.end()},
                    ToleranceOf(DType::kFloat32)));
