@@ -98,6 +98,11 @@ class Device {
   virtual void Norm(const NormArgs& args) = 0;
   virtual void Rotate(const RotaryArgs& args) = 0;
   virtual void Linear(const LinearArgs& args) = 0;
+  // Both, of which neither reads what the other writes.
+  virtual void LinearPair(const LinearArgs& first, const LinearArgs& second) {
+    Linear(first);
+    Linear(second);
+  }
   virtual void ShortConv(const ShortConvArgs& args) = 0;
   virtual void TokenShift(const TokenShiftArgs& args) = 0;
   virtual void LogGate(const LogGateArgs& args) = 0;

@@ -101,6 +101,9 @@ class CudaDevice final : public Device {
   void Lerp(const LerpArgs& args) override { LerpCuda(args, stream_); }
   void Norm(const NormArgs& args) override { NormCuda(args, stream_); }
   void Linear(const LinearArgs& args) override { linear_->Run(args, stream_); }
+  void LinearPair(const LinearArgs& first, const LinearArgs& second) override {
+    linear_->RunPair(first, second, stream_);
+  }
   void Rotate(const RotaryArgs& args) override { RotateCuda(args, stream_); }
   void ShortConv(const ShortConvArgs& args) override { ShortConvCuda(args, stream_); }
   void TokenShift(const TokenShiftArgs& args) override { TokenShiftCuda(args, stream_); }

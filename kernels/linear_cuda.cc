@@ -44,6 +44,21 @@ bool SuitsFewRows(const LinearArgs& args) {
   return additions <= kFewAdditions;
 }
 
+void CheckArgs(const LinearArgs& args) {
+  const bool is_float8 = args.weight_dtype == DType::kFloat8;
+  const bool any_out_dim = args.y_dtype == DType::kFloat32 && !args.accumulate && !is_float8;
+  SLUICE_CHECK(args.rows >= 0 && args.in_dim > 0 && args.out_dim >= 8);
+  SLUICE_CHECK(args.in_dim % 8 == 0 && (args.out_dim % 8 == 0 || any_out_dim));
+  SLUICE_CHECK(args.x_dtype == (is_float8 ? DType::kBFloat16 : args.weight_dtype));
+  SLUICE_CHECK(args.y_dtype == args.x_dtype || args.y_dtype == DType::kFloat32);
+  SLUICE_CHECK(args.x_stride >= args.in_dim && args.y_stride >= args.out_dim);
+  SLUICE_CHECK(args.x_stride % 8 == 0 && (args.y_stride % 8 == 0 || any_out_dim));
+  SLUICE_CHECK(IsAligned16(args.x) && IsAligned16(args.weight) && IsAligned16(args.y));
+  SLUICE_CHECK(IsAligned16(args.weight_scale));
+  CheckLinearBatch(args);
+  CheckFloat8Weight(args);
+}
+
 // The matrices of a batch of products, `step` elements apart.
 void RepeatLayout(cublasLtMatrixLayout_t layout, int32_t batch, int64_t step) {
   if (batch == 1) return;
@@ -133,31 +148,30 @@ LinearCuda::Plan LinearCuda::MakePlan(const Shape& shape) const {
 }
 
 void LinearCuda::Run(const LinearArgs& args, cudaStream_t stream) {
-  const bool is_float8 = args.weight_dtype == DType::kFloat8;
-  const bool any_out_dim = args.y_dtype == DType::kFloat32 && !args.accumulate && !is_float8;
-  SLUICE_CHECK(args.rows >= 0 && args.in_dim > 0 && args.out_dim >= 8);
-  SLUICE_CHECK(args.in_dim % 8 == 0 && (args.out_dim % 8 == 0 || any_out_dim));
-  SLUICE_CHECK(args.x_dtype == (is_float8 ? DType::kBFloat16 : args.weight_dtype));
-  SLUICE_CHECK(args.y_dtype == args.x_dtype || args.y_dtype == DType::kFloat32);
-  SLUICE_CHECK(args.x_stride >= args.in_dim && args.y_stride >= args.out_dim);
-  SLUICE_CHECK(args.x_stride % 8 == 0 && (args.y_stride % 8 == 0 || any_out_dim));
-  SLUICE_CHECK(IsAligned16(args.x) && IsAligned16(args.weight) && IsAligned16(args.y));
-  CheckLinearBatch(args);
-  CheckFloat8Weight(args);
+  CheckArgs(args);
   if (args.rows == 0) return;
-
   if (!batch_invariant_ && SuitsFewRows(args)) {
     LinearFewRowsCuda(args, stream);
-  } else if (is_float8) {
+  } else if (args.weight_dtype == DType::kFloat8) {
     RunFloat8(args, stream);
   } else {
     RunLibrary(args, stream);
   }
 }
 
+void LinearCuda::RunPair(const LinearArgs& first, const LinearArgs& second, cudaStream_t stream) {
+  CheckArgs(first);
+  CheckArgs(second);
+  const bool few = !batch_invariant_ && first.rows == second.rows && first.rows > 0 &&
+                   SuitsFewRows(first) && SuitsFewRows(second);
+  if (few && LinearFewRowsPairCuda(second, first, stream)) return;
+  if (few && LinearFewRowsPairCuda(first, second, stream)) return;
+  Run(first, stream);
+  Run(second, stream);
+}
+
 // How a weight is cut into parts depends on its own size alone.
 void LinearCuda::RunFloat8(const LinearArgs& args, cudaStream_t stream) {
-  SLUICE_CHECK(IsAligned16(args.weight_scale));
   if (!batch_invariant_ && warpgroups_ && args.rows <= kLinearFloat8GroupRows) {
     LinearFloat8GroupsCuda(args, stream);
     return;

@@ -24,6 +24,10 @@ constexpr int32_t kLinearFloat8GroupRows = 256;
 // for. Reads weights of both before the kernels queued earlier have ended (launch.cuh).
 void LinearFewRowsCuda(const LinearArgs& args, cudaStream_t stream);
 
+// Two such products of as many rows in one launch, where there is one for them: of a float8 weight
+// and of a bfloat16 one, in_dim > 128.
+bool LinearFewRowsPairCuda(const LinearArgs& float8, const LinearArgs& beside, cudaStream_t stream);
+
 // 1 to kLinearFloat8Rows rows of what LinearCuda takes with a float8 weight, which it too reads
 // early. What a row gets may depend on how many there are.
 void LinearFloat8RowsCuda(const LinearArgs& args, cudaStream_t stream);
@@ -67,6 +71,9 @@ class LinearCuda {
 
   // Queues the product. x, weight and y are 16-byte aligned, strides multiples of 16 bytes.
   void Run(const LinearArgs& args, cudaStream_t stream);
+  // Both, of which neither reads what the other writes: at once if they have few rows and are of
+  // float8 and of bfloat16.
+  void RunPair(const LinearArgs& first, const LinearArgs& second, cudaStream_t stream);
 
  private:
   // What the choice of an algorithm depends on.

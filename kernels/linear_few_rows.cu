@@ -45,8 +45,8 @@ struct Shared {
   Barrier summed[2];
 };
 
-// A block owns neighbouring outputs of one product and takes them tile by tile, a tile's weights
-// chunk by chunk of K.
+// A block owns neighbouring outputs of one product, one of `parts` parts, and takes them tile by
+// tile, a tile's weights chunk by chunk of K.
 template <typename Weight>
 struct Work {
   const __nv_bfloat16* x;
@@ -55,11 +55,11 @@ struct Work {
   int32_t end;
   int32_t chunks;
 
-  __device__ explicit Work(const LinearArgs& args)
+  __device__ Work(const LinearArgs& args, uint32_t part, uint32_t parts)
       : x(static_cast<const __nv_bfloat16*>(args.x) + blockIdx.y * args.x_step),
         weight(static_cast<const Weight*>(args.weight) + blockIdx.y * args.weight_step),
-        begin(static_cast<int32_t>(int64_t{args.out_dim} * blockIdx.x / gridDim.x)),
-        end(static_cast<int32_t>(int64_t{args.out_dim} * (blockIdx.x + 1) / gridDim.x)),
+        begin(static_cast<int32_t>(int64_t{args.out_dim} * part / parts)),
+        end(static_cast<int32_t>(int64_t{args.out_dim} * (part + 1) / parts)),
         chunks((args.in_dim + kChunk - 1) / kChunk) {}
 };
 
@@ -224,15 +224,10 @@ __device__ void Multiply(const LinearArgs& args, const Work<Weight>& work,
   if (work.begin < work.end) store();
 }
 
-// Grid: (parts of the outputs, products of the batch), one block a multiprocessor. Bound by memory:
-// weights are read once, and asked for before what came before has ended.
+// Part `part` of `parts` of a product's outputs, by all threads of a block.
 template <typename Weight, typename Y, int kStages>
-__global__ __launch_bounds__(kFeedingThreads,
-                             2) void LinearFewRowsKernel(const __grid_constant__ LinearArgs args) {
-  extern __shared__ __align__(16) unsigned char raw[];
-  auto& shared = *reinterpret_cast<Shared<Weight, kStages>*>(raw);
-  AllowNextKernel();
-  const bool feeds = threadIdx.x >= kThreads;
+__device__ void MultiplyPart(const LinearArgs& args, uint32_t part, uint32_t parts,
+                             Shared<Weight, kStages>& shared) {
   if (threadIdx.x == kThreads) {
     shared.weights.Init(kFetchArrivals, kThreads);
     for (Barrier& summed : shared.summed) summed.Init(kThreads);
@@ -241,14 +236,36 @@ __global__ __launch_bounds__(kFeedingThreads,
 #endif
   }
   __syncthreads();
-  const Work<Weight> work(args);
-  if (feeds) {
+  const Work<Weight> work(args, part, parts);
+  if (threadIdx.x >= kThreads) {
     Feed(args, work, shared);
     AwaitEarlierKernels();
     return;
   }
   AwaitEarlierKernels();
   Multiply<Y>(args, work, shared);
+}
+
+// Grid: (parts of the outputs, products of the batch), one block a multiprocessor; behind `parts`
+// of a product with float8 weights those of another one with bfloat16 weights. Bound by memory:
+// weights are read once, and asked for before what came before has ended.
+template <typename Weight, typename Y, int kStages>
+__global__ __launch_bounds__(kFeedingThreads,
+                             2) void LinearFewRowsKernel(const __grid_constant__ LinearArgs args,
+                                                         const __grid_constant__ LinearArgs beside,
+                                                         uint32_t parts) {
+  extern __shared__ __align__(16) unsigned char raw[];
+  AllowNextKernel();
+  if constexpr (std::is_same_v<Weight, Float8>) {
+    if (blockIdx.x >= parts) {
+      using Beside = Shared<__nv_bfloat16, kStages / kStagesOfBFloat16<Weight>>;
+      MultiplyPart<__nv_bfloat16, Y>(beside, blockIdx.x - parts, gridDim.x - parts,
+                                     *reinterpret_cast<Beside*>(raw));
+      return;
+    }
+  }
+  MultiplyPart<Weight, Y>(args, blockIdx.x, parts,
+                          *reinterpret_cast<Shared<Weight, kStages>*>(raw));
 }
 
 // Without tensor cores. Grid: (outputs, `kThreads` / `team` a block; products of the batch). A team
@@ -303,15 +320,23 @@ void LaunchPlain(const LinearArgs& args, cudaStream_t stream) {
   LaunchKernel({grid, kThreads}, stream, LinearPlainRowsKernel<T, Y>, args, team);
 }
 
-template <typename Weight, typename Y>
-void LaunchRing(const LinearArgs& args, cudaStream_t stream) {
+int32_t PartsOf(const LinearArgs& args) {
   const int32_t most = (args.out_dim + kTile / 2 - 1) / (kTile / 2);
-  const int32_t parts = std::clamp(MultiprocessorCount() / args.batch, 1, most);
+  return std::clamp(MultiprocessorCount() / args.batch, 1, most);
+}
+
+template <typename Weight, typename Y>
+void LaunchRing(const LinearArgs& args, const LinearArgs* beside, cudaStream_t stream) {
+  const int32_t parts = PartsOf(args);
+  const int32_t others = beside == nullptr ? 0 : PartsOf(*beside);
   const auto launch = [&](auto stages) {
     constexpr int kStages = decltype(stages)::value;
-    const LaunchShape shape = {dim3(parts, args.batch), kFeedingThreads,
-                               sizeof(Shared<Weight, kStages>)};
-    LaunchKernel(shape, stream, LinearFewRowsKernel<Weight, Y, kStages>, args);
+    constexpr int kBesideStages = kStages / kStagesOfBFloat16<Weight>;
+    constexpr size_t kBytes =
+        std::max(sizeof(Shared<Weight, kStages>), sizeof(Shared<__nv_bfloat16, kBesideStages>));
+    const LaunchShape shape = {dim3(parts + others, args.batch), kFeedingThreads, kBytes};
+    LaunchKernel(shape, stream, LinearFewRowsKernel<Weight, Y, kStages>, args,
+                 beside == nullptr ? args : *beside, static_cast<uint32_t>(parts));
   };
   constexpr int kMost = kMostStages * kStagesOfBFloat16<Weight>;
   constexpr int kLeast = kLeastStages * kStagesOfBFloat16<Weight>;
@@ -323,29 +348,44 @@ void LaunchRing(const LinearArgs& args, cudaStream_t stream) {
 }
 
 template <typename Y>
-void LaunchTo(const LinearArgs& args, cudaStream_t stream) {
+void LaunchTo(const LinearArgs& args, const LinearArgs* beside, cudaStream_t stream) {
   if (args.weight_dtype == DType::kFloat8) {
-    LaunchRing<Float8, Y>(args, stream);
+    LaunchRing<Float8, Y>(args, beside, stream);
   } else if (args.in_dim <= kPlainDim) {
     LaunchPlain<__nv_bfloat16, Y>(args, stream);
   } else {
-    LaunchRing<__nv_bfloat16, Y>(args, stream);
+    LaunchRing<__nv_bfloat16, Y>(args, beside, stream);
+  }
+}
+
+void Launch(const LinearArgs& args, const LinearArgs* beside, cudaStream_t stream) {
+  SLUICE_CHECK(args.rows >= 1 && args.rows <= kLinearFewRows && args.batch <= 65535);
+  if (args.y_dtype == DType::kFloat32) {
+    LaunchTo<float>(args, beside, stream);
+  } else {
+    LaunchTo<__nv_bfloat16>(args, beside, stream);
   }
 }
 
 }  // namespace
 
 void LinearFewRowsCuda(const LinearArgs& args, cudaStream_t stream) {
-  SLUICE_CHECK(args.rows >= 1 && args.rows <= kLinearFewRows && args.batch <= 65535);
-  if (args.x_dtype == DType::kFloat32) {
-    LaunchPlain<float, float>(args, stream);
+  if (args.x_dtype == DType::kBFloat16) {
+    Launch(args, nullptr, stream);
     return;
   }
-  if (args.y_dtype == DType::kFloat32) {
-    LaunchTo<float>(args, stream);
-  } else {
-    LaunchTo<__nv_bfloat16>(args, stream);
-  }
+  SLUICE_CHECK(args.rows >= 1 && args.rows <= kLinearFewRows && args.batch <= 65535);
+  LaunchPlain<float, float>(args, stream);
+}
+
+bool LinearFewRowsPairCuda(const LinearArgs& float8, const LinearArgs& beside,
+                           cudaStream_t stream) {
+  SLUICE_CHECK(float8.rows == beside.rows);
+  const bool fits = float8.weight_dtype == DType::kFloat8 &&
+                    beside.weight_dtype == DType::kBFloat16 && beside.in_dim > kPlainDim &&
+                    beside.batch == 1 && beside.y_dtype == float8.y_dtype;
+  if (fits) Launch(float8, &beside, stream);
+  return fits;
 }
 
 }  // namespace sluice

@@ -138,15 +138,20 @@ void Projection::Run(const Compute& compute, LinearArgs args) const {
   args.in_dim = static_cast<int32_t>(in_dim_);
   args.x_dtype = compute.act;
   args.y_dtype = compute.act;
-  for (const Block& block : blocks_) {
+  const auto product_of = [&](const Block& block) {
     LinearArgs product = args;
     product.out_dim = static_cast<int32_t>(block.columns);
     product.weight_dtype = block.dtype;
     product.weight = block.weight.numbers.data();
     product.weight_scale = block.weight.scales.as<float>();
     product.y = compute.Column(static_cast<std::byte*>(args.y), block.column);
-    compute.device->Linear(product);
+    return product;
+  };
+  size_t done = 0;
+  for (; done + 2 <= blocks_.size(); done += 2) {
+    compute.device->LinearPair(product_of(blocks_[done]), product_of(blocks_[done + 1]));
   }
+  if (done < blocks_.size()) compute.device->Linear(product_of(blocks_[done]));
   if (bias_.bytes() == 0) return;
   compute.device->Activate({.dtype = compute.act,
                             .act = Activation::kNone,

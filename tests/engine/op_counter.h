@@ -51,6 +51,10 @@ class OpCounter : public Device {
                                       int32_t chunks) const override {
     return device_->SelectiveScanWorkspaceBytes(channels, state_size, chunks);
   }
+  void LinearPair(const LinearArgs& first, const LinearArgs& second) override {
+    ++count_;
+    device_->LinearPair(first, second);
+  }
 
 #define SLUICE_COUNTED(Op, Args)       \
   void Op(const Args& args) override { \

@@ -81,30 +81,65 @@ LinearArgs ArgsOf(const Problem& p, const Input& x, const Output& y) {
           .accumulate = p.shape.accumulate};
 }
 
-std::vector<float> Product(Device& device, const Problem& p, DType weight_dtype) {
-  const Shape& shape = p.shape;
-  const int64_t y_stride = shape.out_dim + shape.padding;
-  const Input x(device, Spread(p.x, shape.in_dim, shape.in_dim + shape.padding), p.x_dtype);
-  const Output filled(device, Spread(p.y, shape.out_dim, y_stride), p.y_dtype);
-  const Output poisoned(device,
-                        StridedSize(shape.rows, shape.out_dim, y_stride) * DTypeBytes(p.y_dtype));
-  const Output& y = shape.accumulate ? filled : poisoned;
-  const Input codes(device, p.codes);
-  const Input scales(device, p.scales);
-  const Input weight(device, p.weight, DType::kBFloat16);
-  LinearArgs args = ArgsOf(p, x, y);
-  args.weight = codes.data();
-  args.weight_scale = scales.as<float>();
-  if (weight_dtype != DType::kFloat8) {
-    args.weight_dtype = weight_dtype;
-    args.weight = weight.data();
-    args.weight_scale = nullptr;
+// A problem's operands on a device.
+class OnDevice {
+ public:
+  OnDevice(Device& device, const Problem& p, DType weight_dtype)
+      : problem_(p),
+        x_(device, Spread(p.x, p.shape.in_dim, p.shape.in_dim + p.shape.padding), p.x_dtype),
+        filled_(device, Spread(p.y, p.shape.out_dim, y_stride()), p.y_dtype),
+        poisoned_(device,
+                  StridedSize(p.shape.rows, p.shape.out_dim, y_stride()) * DTypeBytes(p.y_dtype)),
+        codes_(device, p.codes),
+        scales_(device, p.scales),
+        weight_(device, p.weight, DType::kBFloat16),
+        args_(ArgsOf(p, x_, y())) {
+    args_.weight = codes_.data();
+    args_.weight_scale = scales_.as<float>();
+    if (weight_dtype == DType::kFloat8) return;
+    args_.weight_dtype = weight_dtype;
+    args_.weight = weight_.data();
+    args_.weight_scale = nullptr;
   }
-  device.Linear(args);
-  const std::vector<float> written = y.Read(p.y_dtype);
-  EXPECT_TRUE(AllPoison(Columns(written, shape.out_dim, shape.padding, y_stride)))
-      << "written between rows";
-  return Columns(written, 0, shape.out_dim, y_stride);
+
+  const LinearArgs& args() const { return args_; }
+  std::vector<float> Read() const {
+    const int64_t out_dim = problem_.shape.out_dim;
+    const std::vector<float> written = y().Read(problem_.y_dtype);
+    EXPECT_TRUE(AllPoison(Columns(written, out_dim, problem_.shape.padding, y_stride())))
+        << "written between rows";
+    return Columns(written, 0, out_dim, y_stride());
+  }
+
+ private:
+  int64_t y_stride() const { return problem_.shape.out_dim + problem_.shape.padding; }
+  const Output& y() const { return problem_.shape.accumulate ? filled_ : poisoned_; }
+
+  const Problem& problem_;
+  const Input x_;
+  const Output filled_;
+  const Output poisoned_;
+  const Input codes_;
+  const Input scales_;
+  const Input weight_;
+  LinearArgs args_;
+};
+
+std::vector<float> Product(Device& device, const Problem& p, DType weight_dtype) {
+  const OnDevice operands(device, p, weight_dtype);
+  device.Linear(operands.args());
+  return operands.Read();
+}
+
+// `large` with float8 weights and `small` with bfloat16 ones, queued as a pair in both orders.
+void ExpectPairToBeThoseProducts(Device& device, const Problem& large, const Problem& small) {
+  for (const bool small_first : {false, true}) {
+    const OnDevice a(device, large, DType::kFloat8);
+    const OnDevice b(device, small, DType::kBFloat16);
+    device.LinearPair((small_first ? b : a).args(), (small_first ? a : b).args());
+    EXPECT_TRUE(SameBits(a.Read(), Product(device, large, DType::kFloat8))) << small_first;
+    EXPECT_TRUE(SameBits(b.Read(), Product(device, small, DType::kBFloat16))) << small_first;
+  }
 }
 
 std::vector<double> Want(const Problem& p) {
@@ -328,6 +363,24 @@ TEST_P(LinearFloat8Test, KeepsProductsApartThatAreQueuedTogether) {
   fast().Play(*recording);
   for (size_t i = 0; i < problems.size(); ++i) {
     EXPECT_TRUE(SameBits(results[i]->Read(problems[i].y_dtype), alone[i])) << "played " << i;
+  }
+}
+
+// Of few rows the GPU computes both at once.
+TEST_P(LinearFloat8Test, GivesTheSameBitsBesideAProductWithBFloat16Weights) {
+  uint64_t seed = 860;
+  for (const int32_t rows : {0, 1, 8, 9, 40}) {
+    for (const int32_t in_dim : {128, 2320}) {
+      for (const DType y_dtype : ResultTypes()) {
+        SCOPED_TRACE(testing::Message() << rows << "x" << in_dim << " y " << DTypeName(y_dtype));
+        const bool accumulate = ++seed % 2 == 0;
+        const Problem large = Make({rows, in_dim, 264, 8, accumulate}, seed, y_dtype);
+        const Problem small = Make({rows, in_dim, 24, 16, accumulate}, ++seed, y_dtype);
+        ExpectPairToBeThoseProducts(fast(), large, small);
+        ExpectPairToBeThoseProducts(portable(), large, small);
+        ExpectPairToBeThoseProducts(device(), large, small);
+      }
+    }
   }
 }
 
