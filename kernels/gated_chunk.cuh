@@ -68,8 +68,8 @@ struct ChunkParams {
   GatedChunkArgs args;
   ChunkBuffers buffers;
   // Into how many parts a walk may cut a segment, to fill the GPU; in the kernel, into how many it
-  // does, each of as many chunks, the blocks of a cluster. What a part gives to the next depends on
-  // where it began, and the bits of a segment so on its batch.
+  // does, each of as many chunks but the last ones, the blocks of a cluster. What a part gives to
+  // the next depends on where it began, and the bits of a segment so on its batch.
   int parts;
 };
 

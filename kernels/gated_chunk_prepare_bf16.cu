@@ -514,7 +514,7 @@ void LaunchPrepare(const ChunkParams& params, cudaStream_t stream) {
   }
 }
 
-// Chunks of which each has a multiprocessor of its own, or nearly so.
+// Chunks that multiprocessors take one or two of.
 bool AreFew(const ChunkParams& params) {
   const GatedShape& s = params.args.shape;
   return int64_t{params.args.chunk_count} * s.heads <= 2 * MultiprocessorCount();

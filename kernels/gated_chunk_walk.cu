@@ -488,7 +488,6 @@ __device__ float Consume(const ChunkParams& p, const Part& part, const Block& bl
 
 // Shared memory that was written by instructions may be filled by the copy engine after this and a
 // barrier, and the other way about.
-__device__ void FenceCopyEngine() { asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory"); }
 
 // An address of this block's shared memory, in another block of the cluster.
 __device__ uint32_t AddressInBlock(const void* shared, int rank) {
@@ -544,7 +543,7 @@ class HandOn {
       if (n % kHandedTiles == 0) shared_.handed[threadIdx.x / kWarp][n / kHandedTiles].Wait(0);
       Hand(n, shared_.stages.handing.state[n][threadIdx.x]);
     }
-    FenceCopyEngine();
+    FenceStores();
     shared_.taken.Arrive();
   }
 
@@ -597,7 +596,7 @@ __device__ void InitBarriers(bool is_cut, WalkShared<kImages, kGroups>& shared) 
 
 // Ends the walk of states for all blocks of the cluster: where their stages were, states may come.
 __device__ void LeaveStates(int parts) {
-  FenceCopyEngine();
+  FenceStores();
   ArriveCluster(parts);
   WaitCluster(parts);
 }

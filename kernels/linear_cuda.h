@@ -1,5 +1,5 @@
 // Linear on the GPU: of a few rows by a kernel of ours, which is bound by reading the weights, of
-// more rows and float8 weights by another one, and by cuBLASLt.
+// more rows and float8 weights by two others, and by cuBLASLt.
 #pragma once
 
 #include <cublasLt.h>

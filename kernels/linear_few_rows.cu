@@ -182,7 +182,8 @@ struct Results {
 // The multiplying warps. Weights are the first operand of the tensor cores, 16 outputs, rows of x
 // the second, so that a row's bits do not depend on the number of rows. x stays in registers if it
 // fits there, else its parts are loaded anew for each tile, kHeld chunks ahead. A tile is stored
-// when the next one has been multiplied, so that no warp waits for another: by then all have told.
+// when the next one has been multiplied, so that a warp seldom waits for another: by then most have
+// told.
 template <typename Y, typename Weight, int kStages>
 __device__ void Multiply(const LinearArgs& args, const Work<Weight>& work,
                          Shared<Weight, kStages>& shared) {
@@ -247,8 +248,8 @@ __device__ void MultiplyPart(const LinearArgs& args, uint32_t part, uint32_t par
 }
 
 // Grid: (parts of the outputs, products of the batch), one block a multiprocessor; behind `parts`
-// of a product with float8 weights those of another one with bfloat16 weights. Bound by memory:
-// weights are read once, and asked for before what came before has ended.
+// of a product with float8 weights, and beside them, those of another one with bfloat16 weights.
+// Bound by memory: weights are read once, and asked for before what came before has ended.
 template <typename Weight, typename Y, int kStages>
 __global__ __launch_bounds__(kFeedingThreads,
                              2) void LinearFewRowsKernel(const __grid_constant__ LinearArgs args,
@@ -349,12 +350,13 @@ void LaunchRing(const LinearArgs& args, const LinearArgs* beside, cudaStream_t s
 
 template <typename Y>
 void LaunchTo(const LinearArgs& args, const LinearArgs* beside, cudaStream_t stream) {
+  SLUICE_CHECK(beside == nullptr || args.weight_dtype == DType::kFloat8);
   if (args.weight_dtype == DType::kFloat8) {
     LaunchRing<Float8, Y>(args, beside, stream);
   } else if (args.in_dim <= kPlainDim) {
     LaunchPlain<__nv_bfloat16, Y>(args, stream);
   } else {
-    LaunchRing<__nv_bfloat16, Y>(args, beside, stream);
+    LaunchRing<__nv_bfloat16, Y>(args, nullptr, stream);
   }
 }
 

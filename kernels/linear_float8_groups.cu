@@ -288,10 +288,11 @@ LaunchShape ShapeOf(int32_t blocks, int32_t clusters, int32_t row_blocks) {
           static_cast<uint32_t>(blocks)};
 }
 
-// Clusters of so many blocks that work at once, at one block a multiprocessor.
+// Clusters of so many blocks that work at once: no more than there are multiprocessors for.
 template <typename Y, int kRows>
 int32_t ClustersAtOnce(int32_t blocks) {
   const int32_t most = MultiprocessorCount() / blocks;
+  if (most == 0) return 0;
   return std::min(most,
                   CountClusters(ShapeOf<Y, kRows>(blocks, most, 1),
                                 reinterpret_cast<const void*>(LinearFloat8GroupsKernel<Y, kRows>)));
@@ -326,6 +327,7 @@ Division Divide(const LinearArgs& args, int32_t row_blocks) {
     least = cost;
     best = d;
   }
+  SLUICE_CHECK(best.outputs > 0);  // A GPU with warpgroups has room for a block.
   best.stages = std::min<int32_t>(
       kMostStages, sizeof(Fetched<kRows>::weights) / (size_t{kPitch} * best.outputs));
   return best;

@@ -5,8 +5,8 @@
 
 namespace sluice {
 
-// What is on its way, and what is in use. All lanes of the warps that use a stage arrive at its
-// `empty`.
+// What is on its way, and what is in use. Who uses a stage arrives at its `empty`: as many as Init
+// was told.
 template <typename Stage, int kStages>
 struct StageRing {
   Stage stages[kStages];

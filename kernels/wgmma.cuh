@@ -48,8 +48,8 @@ __device__ inline uint64_t OfColumns(const void* images, int k) {
   return ImageDescriptor(images, kImageBytes) + k * (2048 >> 4);
 }
 
-// Before products read what stores, or copies that are not bulk ones, have put into shared memory:
-// in each thread that starts them, once it knows that all is there.
+// Before products, or bulk copies, touch shared memory where stores, or copies that are not bulk
+// ones, did: in each thread that starts them, once it knows that these are done.
 __device__ inline void FenceStores() {
   asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
 }

@@ -369,16 +369,20 @@ TEST_P(LinearFloat8Test, KeepsProductsApartThatAreQueuedTogether) {
 // Of few rows the GPU computes both at once.
 TEST_P(LinearFloat8Test, GivesTheSameBitsBesideAProductWithBFloat16Weights) {
   uint64_t seed = 860;
+  const auto expect_pair = [&](int32_t rows, int32_t in_dim, DType y_dtype, bool accumulate) {
+    SCOPED_TRACE(testing::Message() << rows << "x" << in_dim << " y " << DTypeName(y_dtype)
+                                    << (accumulate ? " added" : ""));
+    const Problem large = Make({rows, in_dim, 264, 8, accumulate}, ++seed, y_dtype);
+    const Problem small = Make({rows, in_dim, 24, 16, accumulate}, ++seed, y_dtype);
+    ExpectPairToBeThoseProducts(fast(), large, small);
+    ExpectPairToBeThoseProducts(portable(), large, small);
+    ExpectPairToBeThoseProducts(device(), large, small);
+  };
   for (const int32_t rows : {0, 1, 8, 9, 40}) {
     for (const int32_t in_dim : {128, 2320}) {
       for (const DType y_dtype : ResultTypes()) {
-        SCOPED_TRACE(testing::Message() << rows << "x" << in_dim << " y " << DTypeName(y_dtype));
-        const bool accumulate = ++seed % 2 == 0;
-        const Problem large = Make({rows, in_dim, 264, 8, accumulate}, seed, y_dtype);
-        const Problem small = Make({rows, in_dim, 24, 16, accumulate}, ++seed, y_dtype);
-        ExpectPairToBeThoseProducts(fast(), large, small);
-        ExpectPairToBeThoseProducts(portable(), large, small);
-        ExpectPairToBeThoseProducts(device(), large, small);
+        expect_pair(rows, in_dim, y_dtype, false);
+        expect_pair(rows, in_dim, y_dtype, true);
       }
     }
   }
