@@ -447,8 +447,8 @@ __global__ __launch_bounds__(kChunkThreads,
 }
 
 // The same for images where chunks are few: 128 threads a slice work on all at once, and a warp
-// sums a tile of A over the slices in their order, to the same bits. Bound by latency: a block a
-// multiprocessor, 16 bytes of loads a row and thread in flight.
+// sums a tile of A over the slices in their order, to the same bits. A block has a
+// multiprocessor to itself.
 constexpr int kMostSlices = 4;
 template <ReadKind kRead>
 __global__ __launch_bounds__(kMostSlices* kChunkThreads,

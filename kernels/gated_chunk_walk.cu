@@ -486,9 +486,6 @@ __device__ float Consume(const ChunkParams& p, const Part& part, const Block& bl
   return decay;
 }
 
-// Shared memory that was written by instructions may be filled by the copy engine after this and a
-// barrier, and the other way about.
-
 // An address of this block's shared memory, in another block of the cluster.
 __device__ uint32_t AddressInBlock(const void* shared, int rank) {
   uint32_t mapped;
@@ -666,8 +663,7 @@ __global__ __launch_bounds__(kWalkThreads<kGroups>,
 #endif
 }
 
-// Parts of fewer chunks cost more than they gain.
-constexpr int kLeastSpan = 2;
+constexpr int kLeastSpan = 2;  // chunks of a part
 
 int SlabsOf(const GatedShape& s, int columns) { return (s.value_dim + columns - 1) / columns; }
 
@@ -704,7 +700,7 @@ template <ChunkKind kKind, int kImages, int kGroups>
 void LaunchWalk(ChunkParams params, cudaStream_t stream) {
   constexpr auto kKernel = WalkKernel<kKind, kImages, kGroups>;
   static const ClusterRoom room(reinterpret_cast<const void*>(kKernel),
-                                ShapeOf<kKind, kImages, kGroups>(params, 1 + 1));
+                                ShapeOf<kKind, kImages, kGroups>(params, 2));
   int parts = PartsOf(params, kGroups * kGroupV);
   const int64_t clusters = BlocksOf(params, kGroups * kGroupV);
   while (parts > 1 && room.Of(parts) < clusters) --parts;

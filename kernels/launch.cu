@@ -56,7 +56,7 @@ int32_t LargestCluster() { return KernelsStartEarly() ? 8 : 1; }
 
 ClusterRoom::ClusterRoom(const void* kernel, const LaunchShape& shape) {
   if (shape.shared_bytes > kPlainSharedBytes) AllowShared(kernel, shape.shared_bytes);
-  for (int32_t blocks = 1; blocks <= 8; ++blocks) {
+  for (int32_t blocks = 1; blocks <= kMostBlocks; ++blocks) {
     room_[blocks - 1] = 0;
     if (blocks > LargestCluster()) continue;
     cudaLaunchAttribute cluster = {};
@@ -90,22 +90,6 @@ void AllowShared(const void* kernel, size_t bytes) {
   const size_t most = LargestSharedBytes() - attributes.sharedSizeBytes;
   SLUICE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                          static_cast<int>(most)));
-}
-
-int32_t CountClusters(const LaunchShape& shape, const void* kernel) {
-  if (shape.shared_bytes > kPlainSharedBytes) AllowShared(kernel, shape.shared_bytes);
-  cudaLaunchAttribute cluster = {};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {shape.cluster, 1, 1};
-  cudaLaunchConfig_t config = {};
-  config.gridDim = shape.blocks;
-  config.blockDim = shape.threads;
-  config.dynamicSmemBytes = shape.shared_bytes;
-  config.attrs = &cluster;
-  config.numAttrs = 1;
-  int count = 0;
-  SLUICE_CUDA_CHECK(cudaOccupancyMaxActiveClusters(&count, kernel, &config));
-  return count;
 }
 
 }  // namespace sluice

@@ -59,7 +59,8 @@ bool KernelsStartEarly();
 int32_t LargestCluster();
 
 // How many clusters of a kernel run at once: fewer than its blocks would, as those of a cluster
-// share a part of the GPU. The driver is asked once.
+// share a part of the GPU. The driver is asked once; the kernel may then have the
+// shape's shared memory.
 class ClusterRoom {
  public:
   // `shape` is that of the cluster's blocks; its own cluster does not matter.
@@ -68,7 +69,8 @@ class ClusterRoom {
   int32_t Of(int32_t blocks) const { return room_[blocks - 1]; }
 
  private:
-  int32_t room_[8];
+  static constexpr int32_t kMostBlocks = 8;
+  int32_t room_[kMostBlocks];
 };
 
 // Of this process's GPU.
@@ -79,10 +81,6 @@ size_t LargestSharedBytes();
 
 // Lets a kernel's blocks have so much shared memory beyond what it declares, or more.
 void AllowShared(const void* kernel, size_t bytes);
-
-// Clusters of this shape that this process's GPU works at at once; the kernel may then have the
-// shared memory.
-int32_t CountClusters(const LaunchShape& shape, const void* kernel);
 
 // Queues the kernel; a launch that fails ends the process.
 template <typename... Params, typename... Args>

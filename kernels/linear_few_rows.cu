@@ -362,11 +362,7 @@ void LaunchTo(const LinearArgs& args, const LinearArgs* beside, cudaStream_t str
 
 void Launch(const LinearArgs& args, const LinearArgs* beside, cudaStream_t stream) {
   SLUICE_CHECK(args.rows >= 1 && args.rows <= kLinearFewRows && args.batch <= 65535);
-  if (args.y_dtype == DType::kFloat32) {
-    LaunchTo<float>(args, beside, stream);
-  } else {
-    LaunchTo<__nv_bfloat16>(args, beside, stream);
-  }
+  DispatchDType(args.y_dtype, [&](auto y) { LaunchTo<decltype(y)>(args, beside, stream); });
 }
 
 }  // namespace

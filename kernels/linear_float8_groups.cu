@@ -1,5 +1,5 @@
 #include <algorithm>
-#include <array>
+#include <cstdint>
 
 #include "kernels/bulk_copy.cuh"
 #include "kernels/check.h"
@@ -22,7 +22,7 @@ constexpr int kCopied = 16;                  // bytes of a copy
 constexpr int kPitch = kChunk + kCopied;     // rows that a warp reads at once lie in other banks
 constexpr int kFetchingThreads = 2 * kWarp;  // a warp weights, a warp rows of x
 constexpr int kMostStages = 8;               // of weights
-constexpr int64_t kClusterCost = 24 << 10;   // of meeting, in bytes of weights
+constexpr int64_t kClusterCost = 24 << 10;   // of meeting, an estimate in bytes of weights
 
 // By the rows of x of a block. Of up to 64 two blocks share a multiprocessor, mostly of products
 // queued one after the other, so that the later one has weights on their way while the earlier one
@@ -288,33 +288,24 @@ LaunchShape ShapeOf(int32_t blocks, int32_t clusters, int32_t row_blocks) {
           static_cast<uint32_t>(blocks)};
 }
 
-// Clusters of so many blocks that work at once: no more than there are multiprocessors for.
-template <typename Y, int kRows>
-int32_t ClustersAtOnce(int32_t blocks) {
-  const int32_t most = MultiprocessorCount() / blocks;
-  if (most == 0) return 0;
-  return std::min(most,
-                  CountClusters(ShapeOf<Y, kRows>(blocks, most, 1),
-                                reinterpret_cast<const void*>(LinearFloat8GroupsKernel<Y, kRows>)));
-}
-
-// Into what makes the busiest multiprocessor wait for the fewest bytes. x comes from the level-2
-// cache, twice as fast as weights.
+// Into what makes the busiest multiprocessor wait for the fewest bytes. Those of x, from the
+// level-2 cache, are taken to come twice as fast as weights.
 template <typename Y, int kRows>
 Division Divide(const LinearArgs& args, int32_t row_blocks) {
   constexpr int kTile = Form<kRows>::kTile;
-  static const std::array<int32_t, 4> kAtOnceOf = {
-      ClustersAtOnce<Y, kRows>(1), ClustersAtOnce<Y, kRows>(2), ClustersAtOnce<Y, kRows>(4),
-      ClustersAtOnce<Y, kRows>(8)};
+  static const ClusterRoom room(reinterpret_cast<const void*>(LinearFloat8GroupsKernel<Y, kRows>),
+                                ShapeOf<Y, kRows>(1, 1, 1));
   const int32_t chunks = (args.in_dim + kChunk - 1) / kChunk;
   const int32_t packs = args.out_dim / kPack;
   Division best = {};
   int64_t least = INT64_MAX;
-  for (size_t i = 0; i < kAtOnceOf.size(); ++i) {
+  for (int32_t blocks = 1; blocks <= std::min(LargestCluster(), chunks); blocks *= 2) {
+    // No more than there are multiprocessors for.
+    const int32_t clusters = std::min(MultiprocessorCount() / blocks, room.Of(blocks));
+    if (clusters == 0) break;
+    const int32_t at_once = std::max(clusters / row_blocks, 1);
     Division d = {};
-    d.blocks = 1 << i;
-    if (d.blocks > chunks || kAtOnceOf[i] == 0) break;
-    const int32_t at_once = std::max(kAtOnceOf[i] / row_blocks, 1);
+    d.blocks = blocks;
     const int64_t turns =
         (args.out_dim + int64_t{at_once} * kTile - 1) / (int64_t{at_once} * kTile);
     d.clusters = static_cast<int32_t>(std::min<int64_t>(turns * at_once, packs));
@@ -359,11 +350,7 @@ void LaunchTo(const LinearArgs& args, cudaStream_t stream) {
 void LinearFloat8GroupsCuda(const LinearArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.rows >= 1 && args.rows <= kLinearFloat8GroupRows && args.batch == 1);
   SLUICE_CHECK(args.weight_dtype == DType::kFloat8);
-  if (args.y_dtype == DType::kFloat32) {
-    LaunchTo<float>(args, stream);
-  } else {
-    LaunchTo<__nv_bfloat16>(args, stream);
-  }
+  DispatchDType(args.y_dtype, [&](auto y) { LaunchTo<decltype(y)>(args, stream); });
 }
 
 }  // namespace sluice

@@ -22,11 +22,6 @@ struct Results {
   int32_t blocks;
 };
 
-__device__ inline void StoreQuad(float* p, float4 v) { *reinterpret_cast<float4*>(p) = v; }
-__device__ inline void StoreQuad(__nv_bfloat16* p, float4 v) {
-  *reinterpret_cast<uint2*>(p) = make_uint2(PackWord(v.x, v.y), PackWord(v.z, v.w));
-}
-
 // By all threads of all blocks, whose results are a share each. `sums`, of each part of a block's
 // threads by row and output, begin 16-byte aligned, as their rows do; all of them are added in one
 // order.
@@ -51,18 +46,18 @@ __device__ void StoreResults(const LinearArgs& args, const Results& results,
       if (first >= results.blocks) break;
       float4 shares[kAtOnce][kParts];
 #pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) {
+      for (int b = 0; b < kAtOnce; ++b) {
 #pragma unroll
         for (int part = 0; part < kParts; ++part) {
-          shares[i][part] = none;
-          if (first + i >= results.blocks) continue;
-          shares[i][part] = LoadQuad(InBlock(&sums[part][row][output], first + i));
+          shares[b][part] = none;
+          if (first + b >= results.blocks) continue;
+          shares[b][part] = LoadQuad(InBlock(&sums[part][row][output], first + b));
         }
       }
 #pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) {
+      for (int b = 0; b < kAtOnce; ++b) {
 #pragma unroll
-        for (int part = 0; part < kParts; ++part) sum = Add(sum, 1.0F, shares[i][part]);
+        for (int part = 0; part < kParts; ++part) sum = Add(sum, 1.0F, shares[b][part]);
       }
     }
     StoreQuad(at, make_float4(fmaf(sum.x, scale.x, before.x), fmaf(sum.y, scale.y, before.y),

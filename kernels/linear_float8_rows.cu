@@ -255,11 +255,7 @@ void LaunchTo(const LinearArgs& args, cudaStream_t stream) {
 void LinearFloat8RowsCuda(const LinearArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(args.rows >= 1 && args.rows <= kLinearFloat8Rows && args.batch == 1);
   SLUICE_CHECK(args.weight_dtype == DType::kFloat8);
-  if (args.y_dtype == DType::kFloat32) {
-    LaunchTo<float>(args, stream);
-  } else {
-    LaunchTo<__nv_bfloat16>(args, stream);
-  }
+  DispatchDType(args.y_dtype, [&](auto y) { LaunchTo<decltype(y)>(args, stream); });
 }
 
 }  // namespace sluice

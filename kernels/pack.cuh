@@ -72,6 +72,11 @@ __device__ inline float4 LoadQuad(const __nv_bfloat16* p) {
   return make_float4(a.x, a.y, b.x, b.y);
 }
 
+__device__ inline void StoreQuad(float* p, float4 x) { *reinterpret_cast<float4*>(p) = x; }
+__device__ inline void StoreQuad(__nv_bfloat16* p, float4 x) {
+  *reinterpret_cast<uint2*>(p) = make_uint2(PackWord(x.x, x.y), PackWord(x.z, x.w));
+}
+
 // sum + a * x
 __device__ inline float4 Add(float4 sum, float a, float4 x) {
   return make_float4(fmaf(a, x.x, sum.x), fmaf(a, x.y, sum.y), fmaf(a, x.z, sum.z),
