@@ -1,8 +1,10 @@
-// A step over states of any format. A block owns state heads of rows, one after the other, and
-// walks along their matrices' rows: a warp fetches them in stages, another one the operands and the
-// ring, and the others compute. In the token that ends a ring they fold the stages as they come and
-// store them: nothing is read twice. Where there are fewer heads than multiprocessors a cluster of
-// blocks shares one, each some rows of the matrix.
+// A step over states of any format. A block owns a state head of a row and walks along its matrix:
+// a thread has the same 16 bytes of every few rows, which it copies to a place in shared memory of
+// its own some batches ahead, so that it waits for no other thread. It asks for the first ones, for
+// the operands and for the ring before anything else, and makes the head's factors and the scores
+// of the ring while they are on their way. In the token that ends a ring the rows are folded as
+// they come and stored: nothing is read twice. Where there are few heads a cluster of blocks shares
+// one, each some rows of the matrix.
 //
 // Bytes of a head, K x V of b bytes, n of L tokens in the ring: K V b read, n (K + V) 4 of the
 // ring, K 4 of its sums read and written, (K + V) 4 of the token; in one step of L K V b written
@@ -15,202 +17,297 @@
 #include <algorithm>
 
 #include "kernels/check.h"
-#include "kernels/cuda_ops.h"
 #include "kernels/gated_replay_cuda.h"
-#include "kernels/gated_replay_feed.cuh"
 #include "kernels/gated_replay_fold.cuh"
 #include "kernels/gated_replay_head.cuh"
-#include "kernels/gated_replay_read.cuh"
+#include "kernels/gated_step.cuh"
+#include "kernels/launch.cuh"
 
 namespace sluice {
 namespace {
 
-constexpr int kGroupHeads = 4;    // query heads that share a pass over a state
 constexpr int kBlocksAtOnce = 2;  // of a multiprocessor: one walks while the other one begins
+constexpr int kMostGroups = 32;
+// Query heads that share a pass over a state.
+template <StateType kType>
+constexpr int kGroupHeads = kType == StateType::kInt8 ? 2 : 4;
 
-// A pass over the block's rows: what the queries read there is stored slice by slice. One that
-// folds stores it stage by stage, since folding needs the registers.
-template <bool kFolds, StateType kType, int kHeads>
-__device__ void WalkRows(const ReplayWork<kHeads>& w, ReplayPlace& place,
-                         StateReader<kType, kHeads>& reader) {
-  const ReplayParams& p = w.p;
-  const ReplaySpan span = SpanOfBlock(p);
-  const int32_t slice_rows = p.args.shape.key_dim / p.slices;
-  const auto* const stages = reinterpret_cast<const char*>(w.memory + p.at.stages);
-  int32_t slice = 0;
-  int32_t slice_begin = span.begin;
-#pragma unroll 1
-  for (int32_t first = span.begin; first < span.end; first += p.stage_rows) {
-    const int32_t rows = min(p.stage_rows, span.end - first);
-    const bool ends_slice = first + rows >= slice_begin + slice_rows;
-    const char* const stage = stages + place.stage * p.stage_rows * p.pitch;
-    w.shared.full[place.stage].Wait(place.parity);
-    reader.Add(w, stage, first, rows);
-    if (kFolds || ends_slice) {
-      reader.Store(w, slice, kFolds && first != slice_begin);
-      reader.Clear();
+// What queries read in a thread's columns.
+template <StateType kType, int kHeads>
+struct Sums {
+  float v[kHeads][kPackedNumbers<kType>];
+};
+
+// A place on a thread's way along its part of the matrix: a batch of kReplayRows rows.
+struct BatchPlace {
+  int32_t slice = 0;   // of the block's
+  int32_t row = 0;     // of the slice, the first that any thread has
+  int32_t buffer = 0;  // of those in shared memory
+};
+
+template <StateType kType>
+struct Walk {
+  const ReplayWork<kType>& w;
+  int32_t slice_rows;
+  int32_t begin;   // the block's first row
+  int32_t slices;  // of the block
+  BatchPlace fetched;
+  BatchPlace read;
+
+  __device__ explicit Walk(const ReplayWork<kType>& work)
+      : w(work),
+        slice_rows(work.shape().key_dim / work.p.slices),
+        begin(work.rank * (work.shape().key_dim / work.p.blocks)),
+        slices(work.p.slices / work.p.blocks) {}
+
+  __device__ void Advance(BatchPlace& place) const {
+    place.row += kReplayRows * w.p.groups;
+    if (place.row >= slice_rows) {
+      place.row = 0;
+      ++place.slice;
     }
-    if (kFolds) FoldStage<kType>(w, stage, first, rows);
-    w.shared.empty[place.stage].Arrive();
-    place.Advance(p.stages);
-    if (!ends_slice) continue;
-    ++slice;
-    slice_begin += slice_rows;
+    if (++place.buffer == w.p.batches) place.buffer = 0;
+  }
+  // Row i of the thread; K if there is none.
+  __device__ int32_t ChannelOf(const BatchPlace& place, int i) const {
+    const int32_t row = place.row + i * w.p.groups + w.group;
+    const bool is_there = w.group < w.p.groups && row < slice_rows;
+    return is_there ? begin + place.slice * slice_rows + row : w.shape().key_dim;
+  }
+  __device__ uint4* BufferOf(const BatchPlace& place, int i) const {
+    auto* const buffers = reinterpret_cast<uint4*>(w.at(w.p.at.batches));
+    return buffers + (place.buffer * kReplayRows + i) * kReplayThreads + threadIdx.x;
+  }
+
+  // Starts copying the next batch, zeros for rows that are missing.
+  __device__ void Fetch() {
+    if (fetched.slice < slices) {
+      const auto* const matrix = reinterpret_cast<const uint4*>(w.state.matrix) + w.lane;
+#pragma unroll
+      for (int i = 0; i < kReplayRows; ++i) {
+        const int32_t channel = ChannelOf(fetched, i);
+        const bool is_there = channel < w.shape().key_dim;
+        CopyAsync(BufferOf(fetched, i), matrix + (is_there ? channel * w.p.lanes : 0), is_there);
+      }
+      Advance(fetched);
+    }
+    CopyAsyncCommit();
+  }
+  // Starts copying all but the first that are on their way at a time.
+  __device__ void FetchAhead() {
+    for (int32_t batch = 1; batch < w.p.batches; ++batch) Fetch();
+  }
+  // Waits for the oldest batch that is on its way.
+  __device__ void AwaitBatch() const {
+    static_assert(kReplayBatches == 4);
+    if (w.p.batches == 2) {
+      CopyAsyncWait<1>();
+    } else if (w.p.batches == 3) {
+      CopyAsyncWait<2>();
+    } else {
+      CopyAsyncWait<3>();
+    }
+  }
+  __device__ BatchRows Load() const {
+    BatchRows rows;
+#pragma unroll
+    for (int i = 0; i < kReplayRows; ++i) {
+      rows.raw[i] = *BufferOf(read, i);
+      rows.channels[i] = ChannelOf(read, i);
+    }
+    return rows;
+  }
+};
+
+// Adds what the queries read of a batch.
+template <StateType kType, int kHeads>
+__device__ void AddBatch(const ReplayWork<kType>& w, const BatchRows& batch,
+                         Sums<kType, kHeads>& sums) {
+  const float* const of_int8 = w.at(w.p.at.weight);
+  const float* const weights = kType == StateType::kInt8 ? of_int8 : w.at(w.p.at.decayed);
+#pragma unroll
+  for (int i = 0; i < kReplayRows; ++i) {
+    const Unpacked<kType> x = UnpackNumbers<kType>(batch.raw[i]);
+    const int32_t c = min(batch.channels[i], w.shape().key_dim - 1);
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) {
+      const float weight = weights[h * w.shape().key_dim + c];
+#pragma unroll
+      for (int n = 0; n < kPackedNumbers<kType>; ++n) {
+        sums.v[h][n] = fmaf(weight, x.v[n], sums.v[h][n]);
+      }
+    }
   }
 }
 
-// Columns of V whose outputs the block stores.
-struct ReplayColumns {
-  int32_t begin;
-  int32_t count;
-};
-__device__ ReplayColumns ColumnsOfBlock(const ReplayParams& p) {
-  const int32_t value_dim = p.args.shape.value_dim;
-  const int32_t rank = static_cast<int32_t>(blockIdx.x) % p.blocks;
-  const int32_t begin = value_dim * rank / p.blocks;
-  return {begin, value_dim * (rank + 1) / p.blocks - begin};
+// Sum `index` of the block's, of head `h` of a pass and a group of threads: [V].
+template <int kHeads, StateType kType>
+__device__ float* PartialAt(const ReplayWork<kType>& w, int32_t index, int h, int32_t group) {
+  const int64_t row = (index * kHeads + h) * w.p.groups + group;
+  return w.at(w.p.at.partial) + row * w.shape().value_dim;
+}
+
+// Keeps the thread's sums of a slice, or adds them to those of the slices before it.
+template <StateType kType, int kHeads>
+__device__ void StoreSlice(const ReplayWork<kType>& w, int32_t slice,
+                           const Sums<kType, kHeads>& sums) {
+  if (w.group >= w.p.groups) return;
+  const bool adds = w.p.sums == 1 && slice > 0;
+#pragma unroll
+  for (int h = 0; h < kHeads; ++h) {
+    float* const to = PartialAt<kHeads>(w, w.p.sums == 1 ? 0 : slice, h, w.group) +
+                      w.lane * kPackedNumbers<kType>;
+#pragma unroll
+    for (int n = 0; n < kPackedNumbers<kType>; n += 4) {
+      const float* const v = sums.v[h] + n;
+      const float4 before = adds ? LoadQuad(to + n) : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+      StoreQuad(to + n,
+                make_float4(before.x + v[0], before.y + v[1], before.z + v[2], before.w + v[3]));
+    }
+  }
+}
+
+// Reads the block's rows, of which the first batches are on their way.
+template <bool kFolds, int kHeads, StateType kType>
+__device__ void WalkRows(Walk<kType>& walk) {
+  const ReplayWork<kType>& w = walk.w;
+  Sums<kType, kHeads> sums = {};
+#pragma unroll 1
+  while (walk.read.slice < walk.slices) {
+    walk.AwaitBatch();
+    const int32_t slice = walk.read.slice;
+    const BatchRows rows = walk.Load();
+    walk.Advance(walk.read);
+    AddBatch(w, rows, sums);
+    walk.Fetch();
+    if (walk.read.slice != slice) {
+      StoreSlice(w, slice, sums);
+      sums = {};
+    }
+    if (kFolds) FoldBatch(w, rows);
+  }
 }
 
 // What head `h` of the pass reads of the matrix in a column: its sums over slices and groups of
 // threads, in their order.
-template <int kHeads>
-__device__ float MatrixAt(const ReplayWork<kHeads>& w, int h, int32_t column) {
+template <int kHeads, StateType kType>
+__device__ float MatrixAt(const ReplayWork<kType>& w, int h, int32_t column) {
   const ReplayParams& p = w.p;
-  const int32_t of_block = p.slices / p.blocks;
-  float x[kReplaySlices];
   float sum = 0.0F;
 #pragma unroll 1
-  for (int32_t group = 0; group < p.sum_groups; ++group) {
+  for (int32_t group = 0; group < p.groups; ++group) {
+    if (p.blocks == 1) {
+      sum += PartialAt<kHeads>(w, 0, h, group)[column];
+      continue;
+    }
+    float x[kReplaySlices];
 #pragma unroll
     for (int slice = 0; slice < kReplaySlices; ++slice) {
       if (slice >= p.slices) break;
-      float* const at = PartialAt(w, slice % of_block, h, group) + column;
-      x[slice] = p.blocks == 1 ? *at : *InBlock(at, slice / of_block);
+      float* const at = PartialAt<kHeads>(w, slice % p.sums, h, group) + column;
+      x[slice] = *InBlock(at, slice / p.sums);
     }
+    float of_group = 0.0F;
 #pragma unroll
     for (int slice = 0; slice < kReplaySlices; ++slice) {
-      if (slice < p.slices) sum += x[slice];
+      if (slice < p.slices) of_group += x[slice];
     }
+    sum += of_group;
   }
   return sum;
 }
 
 // Adds up what was read of the matrix, the ring and the token, and stores the outputs of a pass.
-template <int kHeads>
-__device__ void StoreOutputs(const ReplayWork<kHeads>& w, const HeadPass& pass) {
+// Each block of a cluster stores those of some columns.
+template <int kHeads, StateType kType>
+__device__ void StoreOutputs(const ReplayWork<kType>& w, const HeadPass& pass,
+                             const float (&scores)[kHeads][kMaxStateRing]) {
   const ReplayParams& p = w.p;
   const GatedShape& s = w.shape();
-  if (p.blocks == 1) {
-    MeetReaders();
-  } else {
-    SyncCluster(p.blocks);
-  }
-  const ReplayColumns columns = ColumnsOfBlock(p);
-  for (int32_t i = threadIdx.x; i < columns.count * pass.count; i += kReplayReaders) {
-    const int32_t h = i / columns.count;
-    const int32_t column = columns.begin + i % columns.count;
-    const float out = OutputAt(w, h, column, MatrixAt(w, h, column));
-    const int64_t head = int64_t{w.row} * s.heads + pass.head + h;
-    const int64_t at = head * s.value_dim + column;
+  SyncCluster(p.blocks);
+  const int32_t begin = s.value_dim * w.rank / p.blocks;
+  const int32_t columns = s.value_dim * (w.rank + 1) / p.blocks - begin;
+  for (int32_t i = threadIdx.x; i < columns * pass.count; i += kReplayThreads) {
+    const int32_t h = i / columns;
+    const int32_t column = begin + i - h * columns;
+    const float out = OutputAt(w, scores[h], column, MatrixAt<kHeads>(w, h, column));
+    const int64_t at = (int64_t{w.row} * s.heads + pass.head + h) * s.value_dim + column;
     if (s.dtype == DType::kFloat32) {
       static_cast<float*>(w.operands().out)[at] = out;
     } else {
       static_cast<__nv_bfloat16*>(w.operands().out)[at] = FromFloat<__nv_bfloat16>(out);
     }
   }
-  if (p.blocks > 1) ArriveClusterUnwritten(p.blocks);
-  MeetReaders();  // Before the sums, the scores and the factors are others.
 }
 
-// One state head of a row.
-template <StateType kType, int kHeads>
-__device__ void ReadHead(const ReplayWork<kHeads>& w, ReplayPlace& place,
-                         StateReader<kType, kHeads> reader) {
+// The passes of a head over its state. Returns whether the ring was folded.
+template <int kHeads, StateType kType>
+__device__ bool ReadHead(const ReplayWork<kType>& w, float (&scores)[kHeads][kMaxStateRing]) {
   const GatedShape& s = w.shape();
   const int32_t group = kHeads == 1 ? 1 : s.heads / s.kv_heads;
   bool folds = false;
   for (int32_t done = 0; done < group; done += kHeads) {
-    const HeadPass pass = {w.kv_head * group + done, min(kHeads, group - done), done == 0,
-                           done + kHeads >= group};
-    if (pass.is_first) {
-      folds = MakeFactors(w, pass);
+    const HeadPass pass = {w.kv_head * group + done, min(kHeads, group - done)};
+    Walk<kType> walk(w);
+    if (done == 0) {
+      const HeadOperands<kHeads> operands = LoadOperands<kHeads>(w, pass);
+      FetchRing(w);
+      walk.Fetch();  // With the ring.
+      walk.FetchAhead();
+      const bool passes = StoreFactors(w, operands);
+      walk.AwaitBatch();
+      folds = __syncthreads_or(static_cast<int>(passes || w.held >= s.state.Held())) != 0;
     } else {
-      MakeQueries(w, pass);
+      SyncCluster(w.p.blocks);  // The sums, scores and queries of the pass before have been read.
+      walk.Fetch();
+      walk.FetchAhead();
+      MakeQueries<kHeads>(w, pass);
+      __syncthreads();
     }
-    reader.Begin(w);
-    reader.Clear();
-    MakeScores(w, pass);
-    MeetReaders();
-    if (folds && pass.is_last) {
-      WalkRows<true>(w, place, reader);
+    MakeScores(w, pass, scores);
+    if (folds && done + kHeads >= group) {
+      WalkRows<true, kHeads>(walk);
     } else {
-      WalkRows<false>(w, place, reader);
+      WalkRows<false, kHeads>(walk);
     }
-    StoreOutputs(w, pass);
+    StoreOutputs(w, pass, scores);
   }
-  const bool owns_ring = static_cast<int32_t>(blockIdx.x) % w.p.blocks == 0;
-  if (w.has_ring() && owns_ring) MoveRing(w, folds);
-  // The other blocks have read this one's sums.
-  if (w.p.blocks > 1) WaitCluster(w.p.blocks);
+  return folds;
 }
 
-// The threads that compute.
-template <StateType kType, int kHeads>
-__device__ void ReadHeads(const ReplayParams& p, ReplayShared<kHeads>& shared, float* memory) {
-  const auto thread = static_cast<int32_t>(threadIdx.x);
-  ReplayPlace place = {.parity = 0};
-  int parity = 0;
-  VisitItems(p, [&](int32_t row, int32_t kv_head) {
-    shared.copy_full.Wait(parity);
-    parity ^= 1;
-    if (shared.item.slot == p.args.sink) {
-      ZeroOutputs(p.args, row, kv_head, thread, kReplayReaders);
-    } else {
-      ReadHead(
-          ReplayWork<kHeads>{p, shared, memory, row, kv_head, thread % p.lanes, thread / p.lanes},
-          place, StateReader<kType, kHeads>());
-    }
-    shared.copy_empty.Arrive();
-  });
-}
-
-// Grid: as many blocks as the GPU runs at once, or a cluster of blocks a state head and row.
+// Grid: (blocks of a cluster, state heads, rows).
 template <StateType kType, int kHeads>
 __global__ __launch_bounds__(kReplayThreads, kBlocksAtOnce) void ReplayKernel(
     const __grid_constant__ ReplayParams p) {
   EnterStream();
   extern __shared__ float4 dynamic[];
-  __shared__ ReplayShared<kHeads> shared;
-  auto* const memory = reinterpret_cast<float*>(dynamic);
-  if (threadIdx.x == 0) {
-    for (int32_t i = 0; i < p.stages; ++i) {
-      shared.full[i].Init(kFetchArrivals);
-      shared.empty[i].Init(kReplayReaders);
-    }
-    shared.copy_full.Init(kFetchArrivals + 1);
-    shared.copy_empty.Init(kReplayReaders);
-    shared.began.Init(1);
-#if __CUDA_ARCH__ >= 900
-    FenceBarrierInit();
-#endif
+  __shared__ float scores[kHeads][kMaxStateRing];
+  const auto thread = static_cast<int32_t>(threadIdx.x);
+  const auto rank = static_cast<int32_t>(blockIdx.x);
+  const auto kv_head = static_cast<int32_t>(blockIdx.y);
+  const auto row = static_cast<int32_t>(blockIdx.z);
+  const int32_t slot = p.args.slots[row];
+  if (slot == p.args.sink) {  // All blocks of the cluster or none.
+    ZeroOutputs(p.args, row, kv_head, rank * kReplayThreads + thread, p.blocks * kReplayThreads);
+    return;
   }
-  __syncthreads();
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  if (warp < kReplayWarps) {
-    ReadHeads<kType>(p, shared, memory);
-  } else if (warp == kReplayWarps) {
-    FeedMatrix(p, shared, memory);
-  } else {
-    FeedHeads(p, shared, memory);
-  }
-}
-
-// The largest power of two up to `most` of which `accepts` is true; of 1 it is not asked.
-template <typename Accepts>
-int32_t LargestPower(int32_t most, const Accepts& accepts) {
-  int32_t power = 1;
-  while (2 * power <= most && accepts(2 * power)) power *= 2;
-  return power;
+  const GatedOperands& op = p.args.operands;
+  const HeadState state =
+      ViewHead(p.args.shape, p.parts, op.states + slot * op.slot_stride, kv_head);
+  const bool has_ring = p.args.shape.state.ring > 0;
+  const ReplayWork<kType> w = {.p = p,
+                               .memory = reinterpret_cast<float*>(dynamic),
+                               .state = state,
+                               .row = row,
+                               .kv_head = kv_head,
+                               .rank = rank,
+                               .held = has_ring ? HeldIn(state.count) : 0,
+                               .lane = thread % p.lanes,
+                               .group = thread / p.lanes};
+  const bool folds = ReadHead<kHeads>(w, scores);
+  // The other blocks have read the ring, long ago, and this one's sums.
+  if (has_ring && rank == 0) MoveRing(w, folds);
+  if (p.blocks > 1) SyncCluster(p.blocks);
 }
 
 // Gives out places, in floats.
@@ -224,99 +321,53 @@ struct Places {
   }
 };
 
-// Everything but the copy of a head and the stages.
-ReplayLayout LayOutFactors(const ReplayParams& p, int32_t heads) {
+// With as many batches as so many bytes have room for. Returns whether that is enough.
+bool LaysOut(ReplayParams& p, int32_t heads, size_t shared_bytes) {
+  constexpr int32_t kLeastBatches = 2;
+  constexpr int32_t kBatch = kReplayRows * kReplayThreads * 4;
   const GatedShape& s = p.args.shape;
   const bool is_int8 = s.state.type == StateType::kInt8;
+  const int32_t held = s.state.Held();
   Places places;
-  ReplayLayout at = {};
+  ReplayLayout& at = p.at;
   at.sums = places.Take(s.key_dim);
   at.read = places.Take(s.key_dim);
   at.decay = places.Take(s.key_dim);
   at.row_decay = is_int8 ? places.Take(s.key_dim) : at.decay;
   at.key = places.Take(s.key_dim);
   at.query = places.Take(heads * s.key_dim);
-  at.weight = places.Take(heads * s.key_dim);
+  at.decayed = places.Take(heads * s.key_dim);
+  at.weight = is_int8 ? places.Take(heads * s.key_dim) : at.decayed;
   at.value = places.Take(s.value_dim);
+  at.value_sums = places.Take(s.value_gate ? s.value_dim : 0);
   at.value_read = places.Take(s.value_gate ? s.value_dim : 0);
   at.value_decay = places.Take(s.value_gate ? s.value_dim : 0);
-  at.largest = places.Take(is_int8 ? p.stage_rows : 0);
-  at.limbs = places.Take(p.limb_rows * heads * p.limb_pitch *
-                         static_cast<int32_t>(StateTypeBytes(s.state.type)) / 4);
-  at.partial = places.Take(p.slices / p.blocks * heads * p.sum_groups * s.value_dim);
-  at.end = places.end;
-  return at;
-}
-
-ReplayHeadLayout LayOutCopy(const GatedShape& s, bool copies_ring) {
-  const bool has_ring = s.state.ring > 0;
-  const int32_t held = copies_ring ? s.state.Held() : 0;
-  const int32_t numbers = s.dtype == DType::kFloat32 ? 1 : 2;  // in four bytes
-  Places places;
-  ReplayHeadLayout at = {};
-  at.query = places.Take(s.heads == s.kv_heads ? s.key_dim / numbers : 0);
-  at.key = places.Take(s.key_dim / numbers);
-  at.value = places.Take(s.value_dim / numbers);
-  at.gate = places.Take(s.gate == GateKind::kVector ? s.key_dim : 0);
-  at.value_gate = places.Take(s.value_gate ? s.value_dim : 0);
-  at.log_decay = places.Take(has_ring ? s.key_dim : 0);
-  at.value_log_decay = places.Take(has_ring && s.value_gate ? s.value_dim : 0);
-  at.scales = places.Take(s.state.type == StateType::kInt8 ? s.key_dim : 0);
+  at.largest = places.Take(is_int8 ? s.key_dim : 0);
   at.ring_keys = places.Take(held * s.key_dim);
   at.ring_values = places.Take(held * s.value_dim);
-  at.end = places.end;
-  return at;
+  at.partial = places.Take(p.sums * heads * p.groups * s.value_dim);
+  at.batches = places.end;
+  p.batches =
+      std::min(kReplayBatches, (static_cast<int32_t>(shared_bytes / 4) - at.batches) / kBatch);
+  at.end = at.batches + p.batches * kBatch;
+  return p.batches >= kLeastBatches;
 }
 
-// Fills in where everything lies in so many bytes, and whether there is room for it.
-bool LaysOut(ReplayParams& p, int32_t heads, bool copies_ring, size_t shared_bytes) {
-  constexpr int32_t kLeastStages = 2;
-  const int32_t stage = p.stage_rows * p.pitch / 4;
-  p.copies_ring = copies_ring;
-  p.at = LayOutFactors(p, heads);
-  p.copy_at = LayOutCopy(p.args.shape, copies_ring);
-  p.at.copy = p.at.end;
-  p.at.stages = p.at.copy + p.copy_at.end;
-  p.stages =
-      std::min(kReplayStages, (static_cast<int32_t>(shared_bytes / 4) - p.at.stages) / stage);
-  p.at.end = p.at.stages + p.stages * stage;
-  return p.stages >= kLeastStages;
-}
-
-// Two blocks at once if they can be, with the ring copied; or else one, if need be without. Returns
-// how many.
-int32_t LayOut(ReplayParams& p, int32_t heads) {
-  constexpr size_t kDeclared = sizeof(ReplayShared<kGroupHeads>);  // by the kernels, at most
+// For several blocks of a multiprocessor at once if they have room.
+void LayOut(ReplayParams& p, int32_t heads) {
+  constexpr size_t kDeclared = sizeof(float) * 4 * kMaxStateRing;  // by kernels, at most
   constexpr size_t kKept = 1 << 10;  // of a block's shared memory, by the GPU
   const size_t largest = LargestSharedBytes() - kDeclared;
   const size_t part = (LargestSharedBytes() + kKept) / kBlocksAtOnce - kKept - kDeclared;
-  if (LaysOut(p, heads, true, part)) return kBlocksAtOnce;
-  SLUICE_CHECK(LaysOut(p, heads, true, largest) || LaysOut(p, heads, false, largest));
-  return 1;
+  SLUICE_CHECK(LaysOut(p, heads, part) || LaysOut(p, heads, largest));
 }
 
-// How rows lie in a stage.
-template <StateType kType>
-void SetStage(ReplayParams& p) {
-  constexpr int32_t kBytes = 16 << 10;  // about
-  constexpr int32_t kPadded = 256;      // bytes of a row, and more
-  constexpr bool kLimbed = kType != StateType::kFloat32;
-  const GatedShape& s = p.args.shape;
-  const int32_t row = p.lanes * 16;
-  // Rows that a tensor core's load would find in the same banks are padded, unless they are so
-  // short that copying them one by one would take longer.
-  p.pitch = kLimbed && p.lanes % 2 == 0 && row >= kPadded ? row + 16 : row;
-  int32_t step = 4 * p.groups;
-  if constexpr (kLimbed) {
-    step = Limbs<kType>::kStep;
-    p.limb_rows = Limbs<kType>::kCount;
-    // Neighbouring rows of A lie in other banks.
-    p.limb_pitch =
-        (s.key_dim + step - 1) / step * step + 16 / static_cast<int32_t>(StateTypeBytes(kType));
-  }
-  p.sum_groups = kLimbed ? 1 : p.groups;
-  p.stage_rows =
-      std::min(std::max(kBytes / row / step, 1) * step, (s.key_dim + step - 1) / step * step);
+// The largest power of two up to `most` of which `accepts` is true; of 1 it is not asked.
+template <typename Accepts>
+int32_t LargestPower(int32_t most, const Accepts& accepts) {
+  int32_t power = 1;
+  while (2 * power <= most && accepts(2 * power)) power *= 2;
+  return power;
 }
 
 template <StateType kType, int kHeads>
@@ -326,22 +377,19 @@ void Launch(const GatedStepArgs& args, cudaStream_t stream) {
   p.args = args;
   p.parts = s.Parts();
   p.lanes = s.value_dim / kPackedNumbers<kType>;
-  const int32_t most_groups = std::min(kReplayReaders / p.lanes, s.key_dim / kRows<kType>);
-  p.groups = LargestPower(most_groups, [](int32_t) { return true; });
-  SetStage<kType>(p);
-  // Slices are whole stages. Heads that share passes come to one block.
+  p.groups = std::min({kReplayThreads / p.lanes, s.key_dim, kMostGroups});
+  // A slice fills its batches. Heads that share passes come to one block.
   p.slices = kHeads > 1 ? 1 : LargestPower(kReplaySlices, [&](int32_t slices) {
-    return s.key_dim % (slices * p.stage_rows) == 0;
+    return s.key_dim % (slices * kReplayRows * p.groups) == 0;
   });
-  const int32_t items = args.rows * s.kv_heads;
-  const int32_t most_blocks = std::min(LargestCluster(), p.slices);
-  p.blocks = LargestPower(most_blocks, [&](int32_t blocks) {
-    return int64_t{items} * blocks <= MultiprocessorCount();
+  const int32_t room = kBlocksAtOnce * MultiprocessorCount();
+  p.blocks = LargestPower(std::min(LargestCluster(), p.slices), [&](int32_t blocks) {
+    return int64_t{args.rows} * s.kv_heads * blocks <= room;
   });
-  const int32_t at_once = LayOut(p, kHeads) * MultiprocessorCount();
-  const int32_t clusters = p.blocks > 1 ? items : std::min(items, at_once);
-  const LaunchShape shape = {dim3(clusters * p.blocks), kReplayThreads, p.at.end * sizeof(float),
-                             static_cast<uint32_t>(p.blocks)};
+  p.sums = p.blocks == 1 ? 1 : p.slices / p.blocks;
+  LayOut(p, kHeads);
+  const LaunchShape shape = {dim3(p.blocks, s.kv_heads, args.rows), kReplayThreads,
+                             p.at.end * sizeof(float), static_cast<uint32_t>(p.blocks)};
   LaunchKernel(shape, stream, ReplayKernel<kType, kHeads>, p);
 }
 
@@ -350,15 +398,13 @@ void LaunchHeads(const GatedStepArgs& args, cudaStream_t stream) {
   if (args.shape.heads == args.shape.kv_heads) {
     Launch<kType, 1>(args, stream);
   } else {
-    Launch<kType, kGroupHeads>(args, stream);
+    Launch<kType, kGroupHeads<kType>>(args, stream);
   }
 }
 
 }  // namespace
 
 void GatedReplayCuda(const GatedStepArgs& args, cudaStream_t stream) {
-  SLUICE_CHECK(IsAligned16(args.operands.q) && IsAligned16(args.operands.k));
-  SLUICE_CHECK(args.shape.gate != GateKind::kVector || IsAligned16(args.operands.log_decay));
   switch (args.shape.state.type) {
     case StateType::kFloat32:
       return LaunchHeads<StateType::kFloat32>(args, stream);

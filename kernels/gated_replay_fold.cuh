@@ -1,161 +1,117 @@
-// Folding a ring and the token that ends it into a state's matrix, as its stages come: a part of
-// the replay step (gated_replay.cu).
+// Folding a ring and the token that ends it into a state's matrix, batch by batch: a part of the
+// replay step (gated_replay.cu).
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/gated_replay.cuh"
-#include "kernels/packed_state.cuh"
+#include "kernels/pack.cuh"
+#include "kernels/reduce.cuh"
 
 namespace sluice {
 
-// Rows of a stage, one below another, of which a thread has 16 bytes each: 16 or 32 numbers.
-template <StateType kType>
-constexpr int kRows = kType == StateType::kInt8 ? 2 : 4;
-
-template <StateType kType>
-struct StageRows {
-  uint4 raw[kRows<kType>];
+// Rows of the state that a thread has 16 bytes of each, and which they are.
+struct BatchRows {
+  uint4 raw[kReplayRows];
+  int32_t channels[kReplayRows];  // of K; behind the last one if there is none
 };
 
-// A number for each of a thread's rows.
-template <StateType kType>
-struct OfRows {
-  float v[kRows<kType>];
-};
-template <StateType kType>
-__device__ OfRows<kType> LoadOfRows(const float* from) {
-  if constexpr (kRows<kType> == 2) {
-    const float2 x = LoadPair(from);
-    return {{x.x, x.y}};
-  } else {
-    const float4 x = LoadQuad(from);
-    return {{x.x, x.y, x.z, x.w}};
-  }
-}
-
-// A thread's columns are quads of neighbours. Threads side by side begin with different ones where
-// they read four bytes a column, so that these lie in different banks.
-template <StateType kType>
-constexpr int kQuads = kPackedNumbers<kType> / 4;
-
-template <StateType kType>
-__device__ inline int FirstQuad(int32_t lane) {
-  return lane * kQuads<kType> / 8 % kQuads<kType>;
-}
-
-// Turns the quads, so that quad `first` comes first. Backwards: from there to where they were.
-template <StateType kType>
-__device__ uint4 TurnQuads(uint4 raw, int first) {
-  if (kQuads<kType> == 2 && first != 0) return make_uint4(raw.z, raw.w, raw.x, raw.y);
-  if (kQuads<kType> == 4) {
-    if ((first & 1) != 0) raw = make_uint4(raw.y, raw.z, raw.w, raw.x);
-    if ((first & 2) != 0) raw = make_uint4(raw.z, raw.w, raw.x, raw.y);
-  }
-  return raw;
-}
-template <StateType kType>
-__device__ uint4 TurnQuadsBack(uint4 raw, int first) {
-  return TurnQuads<kType>(raw, (kQuads<kType> - first) % kQuads<kType>);
-}
-
-// Rows of the thread, ring and token folded in, their quads turned.
+// The same, ring and token folded in.
 template <StateType kType>
 struct FoldedRows {
-  Unpacked<kType> rows[kRows<kType>];
+  Unpacked<kType> rows[kReplayRows];
 };
 
-// x[r] += keys[r] * value, of a quad of columns.
+struct RowFactors {
+  float v[kReplayRows];
+};
+
+// Of rows that are missing the last one's.
 template <StateType kType>
-__device__ void AddOuter(const OfRows<kType>& keys, float4 value, int quad,
+__device__ RowFactors FactorsOf(const ReplayWork<kType>& w, const float* of_channels,
+                                const BatchRows& batch) {
+  RowFactors factors;
+#pragma unroll
+  for (int r = 0; r < kReplayRows; ++r) {
+    factors.v[r] = of_channels[min(batch.channels[r], w.shape().key_dim - 1)];
+  }
+  return factors;
+}
+
+// x[r] += keys[r] * values; `values` are the thread's columns of a row laid out as ring_values.
+template <StateType kType>
+__device__ void AddOuter(const ReplayWork<kType>& w, const RowFactors& keys, const float* values,
                          FoldedRows<kType>& folded) {
 #pragma unroll
-  for (int r = 0; r < kRows<kType>; ++r) {
-    float* const x = folded.rows[r].v + 4 * quad;
-    x[0] = fmaf(keys.v[r], value.x, x[0]);
-    x[1] = fmaf(keys.v[r], value.y, x[1]);
-    x[2] = fmaf(keys.v[r], value.z, x[2]);
-    x[3] = fmaf(keys.v[r], value.w, x[3]);
+  for (int n = 0; n < kPackedNumbers<kType>; n += 4) {
+    const float4 v = LoadQuad(values + 4 * w.lane + n * w.p.lanes);
+#pragma unroll
+    for (int r = 0; r < kReplayRows; ++r) {
+      float* const x = folded.rows[r].v + n;
+      x[0] = fmaf(keys.v[r], v.x, x[0]);
+      x[1] = fmaf(keys.v[r], v.y, x[1]);
+      x[2] = fmaf(keys.v[r], v.z, x[2]);
+      x[3] = fmaf(keys.v[r], v.w, x[3]);
+    }
   }
 }
 
-// The matrix's own rows, decayed.
 template <StateType kType>
-__device__ FoldedRows<kType> DecayRows(const StageRows<kType>& rows, const OfRows<kType>& decays,
-                                       int first_quad) {
-  FoldedRows<kType> folded;
+__device__ void DecayColumns(const ReplayWork<kType>& w, FoldedRows<kType>& folded) {
 #pragma unroll
-  for (int r = 0; r < kRows<kType>; ++r) {
-    folded.rows[r] = UnpackNumbers<kType>(TurnQuads<kType>(rows.raw[r], first_quad));
+  for (int n = 0; n < kPackedNumbers<kType>; n += 4) {
+    const float4 decay = LoadQuad(w.at(w.p.at.value_decay) + 4 * w.lane + n * w.p.lanes);
 #pragma unroll
-    for (int n = 0; n < kPackedNumbers<kType>; ++n) folded.rows[r].v[n] *= decays.v[r];
+    for (int r = 0; r < kReplayRows; ++r) {
+      float* const x = folded.rows[r].v + n;
+      x[0] *= decay.x;
+      x[1] *= decay.y;
+      x[2] *= decay.z;
+      x[3] *= decay.w;
+    }
   }
-  return folded;
 }
 
-// Multiplies by the decays of a quad of columns.
+// diag(exp(G)) (S_0 + sum_j k^_j^T v^_j) diag(exp(B)) + k^T v
 template <StateType kType>
-__device__ void DecayColumns(float4 decay, int quad, FoldedRows<kType>& folded) {
-#pragma unroll
-  for (int r = 0; r < kRows<kType>; ++r) {
-    float* const x = folded.rows[r].v + 4 * quad;
-    x[0] *= decay.x;
-    x[1] *= decay.y;
-    x[2] *= decay.z;
-    x[3] *= decay.w;
-  }
-}
-
-template <StateType kType, int kHeads>
-__device__ FoldedRows<kType> Fold(const ReplayWork<kHeads>& w, int32_t row,
-                                  const StageRows<kType>& rows) {
+__device__ FoldedRows<kType> Fold(const ReplayWork<kType>& w, const BatchRows& batch) {
   const ReplayLayout& at = w.p.at;
   const GatedShape& s = w.shape();
-  const int first_quad = FirstQuad<kType>(w.lane);
-  const int32_t column = w.lane * kPackedNumbers<kType>;
-  const auto column_of = [&](int quad) {
-    return column + 4 * ((first_quad + quad) % kQuads<kType>);
-  };
-  FoldedRows<kType> folded =
-      DecayRows<kType>(rows, LoadOfRows<kType>(w.memory + at.row_decay + row), first_quad);
-  const OfRows<kType> decays = LoadOfRows<kType>(w.memory + at.decay + row);
-  const float* keys = w.keys() + row;
-  const float* values = w.values();
-#pragma unroll 2
-  for (int32_t j = 0; j < w.item().held; ++j, keys += s.key_dim, values += s.value_dim) {
+  FoldedRows<kType> folded;
+  const RowFactors row_decay = FactorsOf(w, w.at(at.row_decay), batch);
+#pragma unroll
+  for (int r = 0; r < kReplayRows; ++r) {
+    folded.rows[r] = UnpackNumbers<kType>(batch.raw[r]);
+#pragma unroll
+    for (int n = 0; n < kPackedNumbers<kType>; ++n) folded.rows[r].v[n] *= row_decay.v[r];
+  }
+  const RowFactors decay = FactorsOf(w, w.at(at.decay), batch);
+  const float* keys = w.at(at.ring_keys);
+  const float* values = w.at(at.ring_values);
+#pragma unroll 1
+  for (int32_t j = 0; j < w.held; ++j, keys += s.key_dim, values += s.value_dim) {
     // Decayed before the product: what was grown back in both factors might overflow.
-    OfRows<kType> key = LoadOfRows<kType>(keys);
+    RowFactors key = FactorsOf(w, keys, batch);
 #pragma unroll
-    for (int r = 0; r < kRows<kType>; ++r) key.v[r] *= decays.v[r];
-#pragma unroll
-    for (int q = 0; q < kQuads<kType>; ++q) {
-      AddOuter<kType>(key, LoadQuad(values + column_of(q)), q, folded);
-    }
+    for (int r = 0; r < kReplayRows; ++r) key.v[r] *= decay.v[r];
+    AddOuter(w, key, values, folded);
   }
-  const OfRows<kType> key = LoadOfRows<kType>(w.memory + at.key + row);
-#pragma unroll
-  for (int q = 0; q < kQuads<kType>; ++q) {
-    if (s.value_gate) {
-      DecayColumns(LoadQuad(w.memory + at.value_decay + column_of(q)), q, folded);
-    }
-    AddOuter<kType>(key, LoadQuad(w.memory + at.value + column_of(q)), q, folded);
-  }
+  if (s.value_gate) DecayColumns(w, folded);
+  AddOuter(w, FactorsOf(w, w.at(at.key), batch), w.at(at.value), folded);
   return folded;
 }
 
-// One over the scale of each of the thread's rows of an int8 stage, and the scales kept. All
-// threads that compute come, those with rows to fold or not (`active`).
-template <StateType kType, int kHeads>
-__device__ OfRows<kType> ScaleRows(const ReplayWork<kHeads>& w, int32_t row, bool active,
-                                   const FoldedRows<kType>& folded) {
-  auto* const largest = reinterpret_cast<uint32_t*>(w.memory + w.p.at.largest);
-  for (int32_t i = threadIdx.x; i < w.p.groups * kRows<kType>; i += kReplayReaders) largest[i] = 0;
-  MeetReaders();
-  uint32_t* const of_rows = largest + w.group * kRows<kType>;
+// One over the scale of each of the rows of int8, and the scales kept. All threads of the block
+// come, also those that have no part of the matrix.
+template <StateType kType>
+__device__ RowFactors ScaleRows(const ReplayWork<kType>& w, const BatchRows& batch,
+                                const FoldedRows<kType>& folded) {
+  auto* const largest = reinterpret_cast<uint32_t*>(w.at(w.p.at.largest));
+  // Lanes of the warp that have the same rows.
   const unsigned team = __match_any_sync(kAllLanes, w.group);
   const bool leads = __ffs(static_cast<int>(team)) - 1 == static_cast<int>(threadIdx.x) % kWarp;
 #pragma unroll
-  for (int r = 0; r < kRows<kType>; ++r) {
+  for (int r = 0; r < kReplayRows; ++r) {
     // Of numbers that are not negative the larger one has the larger bits, and what is none the
     // largest.
     uint32_t bits = 0;
@@ -164,52 +120,33 @@ __device__ OfRows<kType> ScaleRows(const ReplayWork<kHeads>& w, int32_t row, boo
       bits = max(bits, __float_as_uint(fabsf(folded.rows[r].v[n])));
     }
     bits = __reduce_max_sync(team, bits);
-    if (active && leads) atomicMax(of_rows + r, bits);
+    if (leads && batch.channels[r] < w.shape().key_dim)
+      atomicMax(largest + batch.channels[r], bits);
   }
-  MeetReaders();
-  OfRows<kType> inverses = {};
-  if (active) {
+  __syncthreads();
+  RowFactors inverses;
 #pragma unroll
-    for (int r = 0; r < kRows<kType>; ++r) {
-      const float scale = ScaleOfRow(__uint_as_float(of_rows[r]));
-      inverses.v[r] = InverseOfScale(scale);
-      if (w.lane == 0) w.state().scales[row + r] = scale;
-    }
+  for (int r = 0; r < kReplayRows; ++r) {
+    if (batch.channels[r] >= w.shape().key_dim) continue;
+    const float scale = ScaleOfRow(__uint_as_float(largest[batch.channels[r]]));
+    inverses.v[r] = InverseOfScale(scale);
+    if (w.lane == 0) w.state.scales[batch.channels[r]] = scale;
   }
-  MeetReaders();  // Before the next stage's maxima.
   return inverses;
 }
 
-// Folds a stage, whose first row of the state is `first`, and stores it. All threads that compute
-// come.
-template <StateType kType, int kHeads>
-__device__ void FoldStage(const ReplayWork<kHeads>& w, const char* stage, int32_t first,
-                          int32_t rows) {
-  const ReplayParams& p = w.p;
-  const int32_t at_once = p.groups * kRows<kType>;
-  auto* const matrix = reinterpret_cast<uint4*>(w.state().matrix) + w.lane;
-#pragma unroll 1
-  for (int32_t base = w.group * kRows<kType>; base - w.group * kRows<kType> < rows;
-       base += at_once) {
-    const bool active = w.group < p.groups && base < rows;
-    FoldedRows<kType> folded = {};
-    if (active) {
-      StageRows<kType> raw;
+// Folds a batch and stores it. All threads of the block come.
+template <StateType kType>
+__device__ void FoldBatch(const ReplayWork<kType>& w, const BatchRows& batch) {
+  const FoldedRows<kType> folded = Fold(w, batch);
+  RowFactors inverses;
+  if (kType == StateType::kInt8) inverses = ScaleRows(w, batch, folded);
+  auto* const matrix = reinterpret_cast<uint4*>(w.state.matrix) + w.lane;
 #pragma unroll
-      for (int r = 0; r < kRows<kType>; ++r) {
-        const char* const from = stage + (base + r) * p.pitch;
-        raw.raw[r] = reinterpret_cast<const uint4*>(from)[w.lane];
-      }
-      folded = Fold<kType>(w, first + base, raw);
-    }
-    OfRows<kType> inverses = {};
-    if (kType == StateType::kInt8) inverses = ScaleRows(w, first + base, active, folded);
-    if (!active) continue;
-#pragma unroll
-    for (int r = 0; r < kRows<kType>; ++r) {
-      matrix[int64_t{first + base + r} * p.lanes] = TurnQuadsBack<kType>(
-          PackNumbers<kType>(folded.rows[r], inverses.v[r]), FirstQuad<kType>(w.lane));
-    }
+  for (int r = 0; r < kReplayRows; ++r) {
+    if (batch.channels[r] >= w.shape().key_dim) continue;
+    const float inverse = kType == StateType::kInt8 ? inverses.v[r] : 1.0F;
+    matrix[batch.channels[r] * w.p.lanes] = PackNumbers<kType>(folded.rows[r], inverse);
   }
 }
 
