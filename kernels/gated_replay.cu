@@ -1,17 +1,20 @@
-// A step over states of any format. A block owns a state head of a row and walks along its matrix:
-// a thread has the same 16 bytes of every few rows, which it copies to a place in shared memory of
-// its own some batches ahead, so that it waits for no other thread. It asks for the first ones, for
-// the operands and for the ring before anything else, and makes the head's factors and the scores
-// of the ring while they are on their way. In the token that ends a ring the rows are folded as
-// they come and stored: nothing is read twice. Where there are few heads a cluster of blocks shares
-// one, each some rows of the matrix.
+// A step over states of any format. A block owns a state head of a row and
+// walks along its matrix: a thread has the same 16 bytes of every few rows,
+// which it copies to a place in shared memory of its own some batches ahead, so
+// that it waits for no other thread. It asks for the first ones, for the
+// operands and for the ring before anything else, and makes the head's factors
+// and the scores of the ring while they are on their way. In the token that
+// ends a ring the rows are folded as they come and stored: nothing is read
+// twice. Where there are few heads a cluster of blocks shares one, each some
+// rows of the matrix.
 //
-// Bytes of a head, K x V of b bytes, n of L tokens in the ring: K V b read, n (K + V) 4 of the
-// ring, K 4 of its sums read and written, (K + V) 4 of the token; in one step of L K V b written
-// instead of the token. Each block of a cluster reads the ring and the sums.
+// Bytes of a head, K x V of b bytes, n of L tokens in the ring: K V b read, n
+// (K + V) 4 of the ring, K 4 of its sums read and written, (K + V) 4 of the
+// token; in one step of L K V b written instead of the token. Each block of a
+// cluster reads the ring and the sums.
 //
-// K is summed in slices, whose sums are added in their order: any number of blocks gives the same
-// bits.
+// K is summed in slices, whose sums are added in their order: any number of
+// blocks gives the same bits.
 #include "kernels/gated_replay.cuh"
 
 #include <algorithm>
@@ -38,7 +41,8 @@ struct Sums {
   float v[kHeads][kPackedNumbers<kType>];
 };
 
-// A place on a thread's way along its part of the matrix: a batch of kReplayRows rows.
+// A place on a thread's way along its part of the matrix: a batch of
+// kReplayRows rows.
 struct BatchPlace {
   int32_t slice = 0;   // of the block's
   int32_t row = 0;     // of the slice, the first that any thread has
@@ -79,23 +83,27 @@ struct Walk {
     return buffers + (place.buffer * kReplayRows + i) * kReplayThreads + threadIdx.x;
   }
 
-  // Starts copying the next batch, zeros for rows that are missing.
+  // Starts copying the next batch, zeros for rows that are missing. What is
+  // copied until the next commit is awaited with it.
   __device__ void Fetch() {
-    if (fetched.slice < slices) {
-      const auto* const matrix = reinterpret_cast<const uint4*>(w.state.matrix) + w.lane;
+    if (fetched.slice == slices) return;
+    const auto* const matrix = reinterpret_cast<const uint4*>(w.state.matrix) + w.lane;
 #pragma unroll
-      for (int i = 0; i < kReplayRows; ++i) {
-        const int32_t channel = ChannelOf(fetched, i);
-        const bool is_there = channel < w.shape().key_dim;
-        CopyAsync(BufferOf(fetched, i), matrix + (is_there ? channel * w.p.lanes : 0), is_there);
-      }
-      Advance(fetched);
+    for (int i = 0; i < kReplayRows; ++i) {
+      const int32_t channel = ChannelOf(fetched, i);
+      const bool is_there = channel < w.shape().key_dim;
+      CopyAsync(BufferOf(fetched, i), matrix + (is_there ? channel * w.p.lanes : 0), is_there);
     }
-    CopyAsyncCommit();
+    Advance(fetched);
   }
-  // Starts copying all but the first that are on their way at a time.
+  // Behind the first batch and what is awaited with it: starts copying all that
+  // are on their way at a time.
   __device__ void FetchAhead() {
-    for (int32_t batch = 1; batch < w.p.batches; ++batch) Fetch();
+    CopyAsyncCommit();
+    for (int32_t batch = 1; batch < w.p.batches; ++batch) {
+      Fetch();
+      CopyAsyncCommit();
+    }
   }
   // Waits for the oldest batch that is on its way.
   __device__ void AwaitBatch() const {
@@ -140,14 +148,16 @@ __device__ void AddBatch(const ReplayWork<kType>& w, const BatchRows& batch,
   }
 }
 
-// Sum `index` of the block's, of head `h` of a pass and a group of threads: [V].
+// Sum `index` of the block's, of head `h` of a pass and a group of threads:
+// [V].
 template <int kHeads, StateType kType>
 __device__ float* PartialAt(const ReplayWork<kType>& w, int32_t index, int h, int32_t group) {
   const int64_t row = (index * kHeads + h) * w.p.groups + group;
   return w.at(w.p.at.partial) + row * w.shape().value_dim;
 }
 
-// Keeps the thread's sums of a slice, or adds them to those of the slices before it.
+// Keeps the thread's sums of a slice, or adds them to those of the slices
+// before it.
 template <StateType kType, int kHeads>
 __device__ void StoreSlice(const ReplayWork<kType>& w, int32_t slice,
                            const Sums<kType, kHeads>& sums) {
@@ -180,6 +190,7 @@ __device__ void WalkRows(Walk<kType>& walk) {
     walk.Advance(walk.read);
     AddBatch(w, rows, sums);
     walk.Fetch();
+    CopyAsyncCommit();
     if (walk.read.slice != slice) {
       StoreSlice(w, slice, sums);
       sums = {};
@@ -188,61 +199,60 @@ __device__ void WalkRows(Walk<kType>& walk) {
   }
 }
 
-// What head `h` of the pass reads of the matrix in a column: its sums over slices and groups of
-// threads, in their order.
+// What head `h` of the pass reads of the matrix in a quad of columns: its sums
+// over slices and groups of threads, in their order.
 template <int kHeads, StateType kType>
-__device__ float MatrixAt(const ReplayWork<kType>& w, int h, int32_t column) {
+__device__ float4 MatrixAt(const ReplayWork<kType>& w, int h, int32_t column) {
   const ReplayParams& p = w.p;
-  float sum = 0.0F;
-#pragma unroll 1
+  float4 sum = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+#pragma unroll 2
   for (int32_t group = 0; group < p.groups; ++group) {
     if (p.blocks == 1) {
-      sum += PartialAt<kHeads>(w, 0, h, group)[column];
+      sum = Add(sum, 1.0F, LoadQuad(PartialAt<kHeads>(w, 0, h, group) + column));
       continue;
     }
-    float x[kReplaySlices];
+    float4 x[kReplaySlices];
 #pragma unroll
     for (int slice = 0; slice < kReplaySlices; ++slice) {
       if (slice >= p.slices) break;
       float* const at = PartialAt<kHeads>(w, slice % p.sums, h, group) + column;
-      x[slice] = *InBlock(at, slice / p.sums);
+      x[slice] = LoadQuad(InBlock(at, slice / p.sums));
     }
-    float of_group = 0.0F;
+    float4 of_group = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
 #pragma unroll
     for (int slice = 0; slice < kReplaySlices; ++slice) {
-      if (slice < p.slices) of_group += x[slice];
+      if (slice < p.slices) of_group = Add(of_group, 1.0F, x[slice]);
     }
-    sum += of_group;
+    sum = Add(sum, 1.0F, of_group);
   }
   return sum;
 }
 
-// Adds up what was read of the matrix, the ring and the token, and stores the outputs of a pass.
-// Each block of a cluster stores those of some columns.
+// Adds up what was read of the matrix, the ring and the token, and stores the
+// outputs of a pass. Each block of a cluster stores those of some columns.
 template <int kHeads, StateType kType>
 __device__ void StoreOutputs(const ReplayWork<kType>& w, const HeadPass& pass,
                              const float (&scores)[kHeads][kMaxStateRing]) {
   const ReplayParams& p = w.p;
   const GatedShape& s = w.shape();
   SyncCluster(p.blocks);
-  const int32_t begin = s.value_dim * w.rank / p.blocks;
-  const int32_t columns = s.value_dim * (w.rank + 1) / p.blocks - begin;
-  for (int32_t i = threadIdx.x; i < columns * pass.count; i += kReplayThreads) {
-    const int32_t h = i / columns;
-    const int32_t column = begin + i - h * columns;
-    const float out = OutputAt(w, scores[h], column, MatrixAt<kHeads>(w, h, column));
+  const int32_t quads = s.value_dim / 4 / p.blocks;
+  for (int32_t i = threadIdx.x; i < quads * pass.count; i += kReplayThreads) {
+    const int32_t h = i / quads;
+    const int32_t column = 4 * (w.rank * quads + i - h * quads);
+    const float4 out = OutputsAt(w, scores, h, column, MatrixAt<kHeads>(w, h, column));
     const int64_t at = (int64_t{w.row} * s.heads + pass.head + h) * s.value_dim + column;
     if (s.dtype == DType::kFloat32) {
-      static_cast<float*>(w.operands().out)[at] = out;
+      StoreQuad(static_cast<float*>(w.operands().out) + at, out);
     } else {
-      static_cast<__nv_bfloat16*>(w.operands().out)[at] = FromFloat<__nv_bfloat16>(out);
+      StoreQuad(static_cast<__nv_bfloat16*>(w.operands().out) + at, out);
     }
   }
 }
 
-// The passes of a head over its state. Returns whether the ring was folded.
+// The passes of a head over its state.
 template <int kHeads, StateType kType>
-__device__ bool ReadHead(const ReplayWork<kType>& w, float (&scores)[kHeads][kMaxStateRing]) {
+__device__ void ReadHead(const ReplayWork<kType>& w, float (&scores)[kHeads][kMaxStateRing]) {
   const GatedShape& s = w.shape();
   const int32_t group = kHeads == 1 ? 1 : s.heads / s.kv_heads;
   bool folds = false;
@@ -250,29 +260,37 @@ __device__ bool ReadHead(const ReplayWork<kType>& w, float (&scores)[kHeads][kMa
     const HeadPass pass = {w.kv_head * group + done, min(kHeads, group - done)};
     Walk<kType> walk(w);
     if (done == 0) {
+      walk.Fetch();
       const HeadOperands<kHeads> operands = LoadOperands<kHeads>(w, pass);
       FetchRing(w);
-      walk.Fetch();  // With the ring.
       walk.FetchAhead();
       const bool passes = StoreFactors(w, operands);
       walk.AwaitBatch();
       folds = __syncthreads_or(static_cast<int>(passes || w.held >= s.state.Held())) != 0;
     } else {
-      SyncCluster(w.p.blocks);  // The sums, scores and queries of the pass before have been read.
+      __syncthreads();  // The sums, scores and queries of the pass before have
+                        // been read.
       walk.Fetch();
       walk.FetchAhead();
       MakeQueries<kHeads>(w, pass);
       __syncthreads();
     }
+    if (done == 0) ArriveClusterUnwritten(w.p.blocks);  // The ring has been read.
     MakeScores(w, pass, scores);
+    if (done == 0) {
+      WaitCluster(w.p.blocks);
+      if (w.has_ring() && w.rank == 0) MoveRing(w, folds);
+    }
     if (folds && done + kHeads >= group) {
+      __syncthreads();  // All scores are made.
+      DecayKeys(w);
+      __syncthreads();
       WalkRows<true, kHeads>(walk);
     } else {
       WalkRows<false, kHeads>(walk);
     }
     StoreOutputs(w, pass, scores);
   }
-  return folds;
 }
 
 // Grid: (blocks of a cluster, state heads, rows).
@@ -304,10 +322,11 @@ __global__ __launch_bounds__(kReplayThreads, kBlocksAtOnce) void ReplayKernel(
                                .held = has_ring ? HeldIn(state.count) : 0,
                                .lane = thread % p.lanes,
                                .group = thread / p.lanes};
-  const bool folds = ReadHead<kHeads>(w, scores);
-  // The other blocks have read the ring, long ago, and this one's sums.
-  if (has_ring && rank == 0) MoveRing(w, folds);
-  if (p.blocks > 1) SyncCluster(p.blocks);
+  ReadHead<kHeads>(w, scores);
+  if (p.blocks > 1) {  // The other blocks have read this one's sums.
+    ArriveClusterUnwritten(p.blocks);
+    WaitCluster(p.blocks);
+  }
 }
 
 // Gives out places, in floats.
@@ -321,7 +340,8 @@ struct Places {
   }
 };
 
-// With as many batches as so many bytes have room for. Returns whether that is enough.
+// With as many batches as so many bytes have room for. Returns whether that is
+// enough.
 bool LaysOut(ReplayParams& p, int32_t heads, size_t shared_bytes) {
   constexpr int32_t kLeastBatches = 2;
   constexpr int32_t kBatch = kReplayRows * kReplayThreads * 4;
@@ -362,7 +382,8 @@ void LayOut(ReplayParams& p, int32_t heads) {
   SLUICE_CHECK(LaysOut(p, heads, part) || LaysOut(p, heads, largest));
 }
 
-// The largest power of two up to `most` of which `accepts` is true; of 1 it is not asked.
+// The largest power of two up to `most` of which `accepts` is true; of 1 it is
+// not asked.
 template <typename Accepts>
 int32_t LargestPower(int32_t most, const Accepts& accepts) {
   int32_t power = 1;

@@ -31,7 +31,7 @@ struct ReplayLayout {
   int32_t value_read;   // [V]: exp(B_t), or exp(B_{t-1}); likewise
   int32_t value_decay;  // [V]: exp(B_t), its quads as in ring_values; likewise
   int32_t largest;      // [K]: bits of the rows' largest magnitudes; of int8
-  int32_t ring_keys;    // [L - 1, K]
+  int32_t ring_keys;    // [L - 1, K]; while folding, decayed
   int32_t ring_values;  // [L - 1, V]: first each thread's first quad of columns, then the second
   int32_t partial;      // [sums of the block, heads of a pass, groups, V]
   int32_t batches;      // [batches, kReplayRows, threads] 16 bytes

@@ -38,22 +38,78 @@ __device__ RowFactors FactorsOf(const ReplayWork<kType>& w, const float* of_chan
   return factors;
 }
 
-// x[r] += keys[r] * values; `values` are the thread's columns of a row laid out as ring_values.
+// Decays the keys of the ring, before the product with values: what was grown back in both factors
+// might overflow.
 template <StateType kType>
-__device__ void AddOuter(const ReplayWork<kType>& w, const RowFactors& keys, const float* values,
-                         FoldedRows<kType>& folded) {
+__device__ void DecayKeys(const ReplayWork<kType>& w) {
+  const int32_t key_dim = w.shape().key_dim;
+  for (int32_t c = threadIdx.x; c < key_dim; c += kReplayThreads) {
+    const float decay = w.at(w.p.at.decay)[c];
+    float* key = w.at(w.p.at.ring_keys) + c;
+#pragma unroll 4
+    for (int32_t j = 0; j < w.held; ++j, key += key_dim) *key *= decay;
+  }
+}
+
+// A token: its key in a thread's rows and its values in its columns.
+template <StateType kType>
+struct FoldedToken {
+  RowFactors key;
+  Unpacked<kType> values;
+};
+
+// `values` are laid out as a row of ring_values.
+template <StateType kType>
+__device__ FoldedToken<kType> LoadToken(const ReplayWork<kType>& w, const BatchRows& batch,
+                                        const float* keys, const float* values) {
+  FoldedToken<kType> token;
+  token.key = FactorsOf(w, keys, batch);
 #pragma unroll
   for (int n = 0; n < kPackedNumbers<kType>; n += 4) {
     const float4 v = LoadQuad(values + 4 * w.lane + n * w.p.lanes);
+    token.values.v[n] = v.x;
+    token.values.v[n + 1] = v.y;
+    token.values.v[n + 2] = v.z;
+    token.values.v[n + 3] = v.w;
+  }
+  return token;
+}
+
+template <StateType kType>
+__device__ void AddToken(const FoldedToken<kType>& token, FoldedRows<kType>& folded) {
+#pragma unroll
+  for (int n = 0; n < kPackedNumbers<kType>; ++n) {
 #pragma unroll
     for (int r = 0; r < kReplayRows; ++r) {
-      float* const x = folded.rows[r].v + n;
-      x[0] = fmaf(keys.v[r], v.x, x[0]);
-      x[1] = fmaf(keys.v[r], v.y, x[1]);
-      x[2] = fmaf(keys.v[r], v.z, x[2]);
-      x[3] = fmaf(keys.v[r], v.w, x[3]);
+      folded.rows[r].v[n] = fmaf(token.key.v[r], token.values.v[n], folded.rows[r].v[n]);
     }
   }
+}
+
+// Adds the tokens of the ring. Where there are registers for it, each is read while the one before
+// it is added.
+template <StateType kType>
+__device__ void AddRing(const ReplayWork<kType>& w, const BatchRows& batch,
+                        FoldedRows<kType>& folded) {
+  const GatedShape& s = w.shape();
+  const auto load = [&](int32_t j) {
+    return LoadToken(w, batch, w.at(w.p.at.ring_keys) + j * s.key_dim,
+                     w.at(w.p.at.ring_values) + j * s.value_dim);
+  };
+  if (w.held == 0) return;
+  if (kType == StateType::kInt8) {
+#pragma unroll 1
+    for (int32_t j = 0; j < w.held; ++j) AddToken(load(j), folded);
+    return;
+  }
+  FoldedToken<kType> token = load(0);
+#pragma unroll 2
+  for (int32_t j = 1; j < w.held; ++j) {
+    const FoldedToken<kType> next = load(j);
+    AddToken(token, folded);
+    token = next;
+  }
+  AddToken(token, folded);
 }
 
 template <StateType kType>
@@ -76,7 +132,6 @@ __device__ void DecayColumns(const ReplayWork<kType>& w, FoldedRows<kType>& fold
 template <StateType kType>
 __device__ FoldedRows<kType> Fold(const ReplayWork<kType>& w, const BatchRows& batch) {
   const ReplayLayout& at = w.p.at;
-  const GatedShape& s = w.shape();
   FoldedRows<kType> folded;
   const RowFactors row_decay = FactorsOf(w, w.at(at.row_decay), batch);
 #pragma unroll
@@ -85,19 +140,9 @@ __device__ FoldedRows<kType> Fold(const ReplayWork<kType>& w, const BatchRows& b
 #pragma unroll
     for (int n = 0; n < kPackedNumbers<kType>; ++n) folded.rows[r].v[n] *= row_decay.v[r];
   }
-  const RowFactors decay = FactorsOf(w, w.at(at.decay), batch);
-  const float* keys = w.at(at.ring_keys);
-  const float* values = w.at(at.ring_values);
-#pragma unroll 1
-  for (int32_t j = 0; j < w.held; ++j, keys += s.key_dim, values += s.value_dim) {
-    // Decayed before the product: what was grown back in both factors might overflow.
-    RowFactors key = FactorsOf(w, keys, batch);
-#pragma unroll
-    for (int r = 0; r < kReplayRows; ++r) key.v[r] *= decay.v[r];
-    AddOuter(w, key, values, folded);
-  }
-  if (s.value_gate) DecayColumns(w, folded);
-  AddOuter(w, FactorsOf(w, w.at(at.key), batch), w.at(at.value), folded);
+  AddRing(w, batch, folded);
+  if (w.shape().value_gate) DecayColumns(w, folded);
+  AddToken(LoadToken(w, batch, w.at(at.key), w.at(at.value)), folded);
   return folded;
 }
 

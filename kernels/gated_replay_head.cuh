@@ -222,18 +222,23 @@ __device__ void MakeScores(const ReplayWork<kType>& w, const HeadPass& pass,
   }
 }
 
-// What a column of a head reads of the ring and of the token, and of the matrix, which is `sum`.
-template <StateType kType>
-__device__ float OutputAt(const ReplayWork<kType>& w, const float* scores, int32_t column,
-                          float sum) {
+// What a quad of columns of head `h` of a pass reads of the ring and of the token, and of the
+// matrix, which is `sum`.
+template <int kHeads, StateType kType>
+__device__ float4 OutputsAt(const ReplayWork<kType>& w,
+                            const float (&scores)[kHeads][kMaxStateRing], int h, int32_t column,
+                            float4 sum) {
   const int32_t place = PlaceOfColumn<kType>(w.p.lanes, column);
   const float* values = w.at(w.p.at.ring_values) + place;
-#pragma unroll 4
+#pragma unroll 5
   for (int32_t j = 0; j < w.held; ++j, values += w.shape().value_dim) {
-    sum = fmaf(scores[j], *values, sum);
+    sum = Add(sum, scores[h][j], LoadQuad(values));
   }
-  if (w.shape().value_gate) sum *= w.at(w.p.at.value_read)[column];
-  return fmaf(scores[w.held], w.at(w.p.at.value)[place], sum);
+  if (w.shape().value_gate) {
+    const float4 read = LoadQuad(w.at(w.p.at.value_read) + column);
+    sum = make_float4(sum.x * read.x, sum.y * read.y, sum.z * read.z, sum.w * read.w);
+  }
+  return Add(sum, scores[h][w.held], LoadQuad(w.at(w.p.at.value) + place));
 }
 
 // Adds the token to the ring, or empties the ring that was folded with it.
