@@ -2,7 +2,11 @@
 // 9.0 a cluster is one block.
 #pragma once
 
+#include <cuda_runtime_api.h>
+
 #include <cstdint>
+
+#include "kernels/mma.cuh"
 
 namespace sluice {
 
@@ -48,5 +52,34 @@ __device__ inline T* InBlock(T* shared, int32_t rank) {
   return shared;
 #endif
 }
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+
+// An address of this block's shared memory, in another block of the cluster.
+__device__ inline uint32_t AddressInBlock(const void* shared, int32_t rank) {
+  uint32_t mapped;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;"
+      : "=r"(mapped)
+      : "r"(SharedAddress(shared)), "r"(rank));
+  return mapped;
+}
+
+// Store into another block's shared memory; the bytes count for its barrier (bulk_copy.cuh). Who
+// has waited for that sees them; it does not wait for what else the thread has stored.
+__device__ inline void StoreInBlock(uint32_t to, float4 x, uint32_t barrier) {
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1,%2,%3,%4}, [%5];\n" ::
+          "r"(to),
+      "f"(x.x), "f"(x.y), "f"(x.z), "f"(x.w), "r"(barrier)
+      : "memory");
+}
+__device__ inline void StoreInBlock(uint32_t to, float x, uint32_t barrier) {
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.f32 [%0], %1, [%2];\n" ::"r"(to),
+      "f"(x), "r"(barrier)
+      : "memory");
+}
+
+#endif
 
 }  // namespace sluice

@@ -486,24 +486,6 @@ __device__ float Consume(const ChunkParams& p, const Part& part, const Block& bl
   return decay;
 }
 
-// An address of this block's shared memory, in another block of the cluster.
-__device__ uint32_t AddressInBlock(const void* shared, int rank) {
-  uint32_t mapped;
-  asm("mapa.shared::cluster.u32 %0, %1, %2;"
-      : "=r"(mapped)
-      : "r"(SharedAddress(shared)), "r"(rank));
-  return mapped;
-}
-
-// Stores into another block's shared memory; the bytes count for its barrier.
-__device__ void StoreInBlock(uint32_t to, float4 x, uint32_t barrier) {
-  asm volatile(
-      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1,%2,%3,%4}, [%5];\n" ::
-          "r"(to),
-      "f"(x.x), "f"(x.y), "f"(x.z), "f"(x.w), "r"(barrier)
-      : "memory");
-}
-
 // Takes the state before the part and, if there is a part behind it, gives that one the state after
 // it: what is before decayed, and what this part adds, which `state` holds.
 template <int kImages, int kGroups>

@@ -213,11 +213,11 @@ bool FillsUp(const GatedStepArgs& args, int64_t row, int64_t kv_head) {
   return true;
 }
 
-void GatedStepCpu(const GatedStepArgs& args, ThreadPool& pool) {
+namespace {
+
+// The step alone.
+void StepCpu(const GatedStepArgs& args, ThreadPool& pool) {
   const GatedShape& shape = args.shape;
-  CheckGatedOperands(shape, args.operands);
-  SLUICE_CHECK(shape.dtype == DType::kFloat32);
-  SLUICE_CHECK(args.rows >= 0);
   if (!shape.state.IsPlain()) {
     GatedReplayCpu(args, pool);
     return;
@@ -232,6 +232,16 @@ void GatedStepCpu(const GatedStepArgs& args, ThreadPool& pool) {
                   {args.slots[row], row, 1, i % kv_heads, 0, shape.value_dim});
     }
   });
+}
+
+}  // namespace
+
+void GatedStepCpu(const GatedStepArgs& args, ThreadPool& pool) {
+  CheckGatedStep(args);
+  SLUICE_CHECK(args.shape.dtype == DType::kFloat32);
+  if (args.log_gate != nullptr) LogGateCpu(*args.log_gate, pool);
+  StepCpu(args, pool);
+  if (args.norm != nullptr) NormCpu(*args.norm, pool);
 }
 
 }  // namespace sluice

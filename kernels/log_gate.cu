@@ -1,9 +1,9 @@
 #include "kernels/log_gate.h"
 
-#include "kernels/activation.cuh"
 #include "kernels/check.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/launch.cuh"
+#include "kernels/log_gate.cuh"
 #include "kernels/pack.cuh"
 
 namespace sluice {
@@ -11,7 +11,6 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kRows = 16;  // of a block
-constexpr int32_t kMaxRank = 64;
 
 // Grid: (tiles of kRows rows, tiles of kThreads channels). A thread owns one channel of all the
 // tile's rows, so that a weight is read once for kRows rows. Bound by the float32 result's store.
@@ -19,7 +18,7 @@ template <typename T>
 __global__ __launch_bounds__(kThreads) void LogGateKernel(
     const __grid_constant__ LogGateArgs args) {
   EnterStream();
-  __shared__ __align__(16) float x_s[kRows][kMaxRank];
+  __shared__ __align__(16) float x_s[kRows][kMaxGateRank];
   const int32_t row0 = blockIdx.x * kRows;
   for (int i = threadIdx.x; i < kRows * args.rank; i += kThreads) {
     const int32_t row = i / args.rank;
@@ -37,11 +36,7 @@ __global__ __launch_bounds__(kThreads) void LogGateKernel(
     const float4 w = LoadQuad(args.weight + int64_t{channel} * args.rank + j);
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
-      const float4 x = LoadQuad(&x_s[row][j]);
-      sum[row] = fmaf(x.x, w.x, sum[row]);
-      sum[row] = fmaf(x.y, w.y, sum[row]);
-      sum[row] = fmaf(x.z, w.z, sum[row]);
-      sum[row] = fmaf(x.w, w.w, sum[row]);
+      sum[row] = AddProducts(sum[row], LoadQuad(&x_s[row][j]), w);
     }
   }
   const float bias = args.bias[channel];
@@ -50,16 +45,20 @@ __global__ __launch_bounds__(kThreads) void LogGateKernel(
   for (int row = 0; row < kRows; ++row) {
     if (row0 + row >= args.rows) return;
     args.log_decay[int64_t{row0 + row} * args.dim + channel] =
-        fmaxf(LogSigmoid(sum[row] + bias) * factor, args.clamp_min);
+        LogGateOf(sum[row], bias, factor, args.clamp_min);
   }
 }
 
 }  // namespace
 
-void LogGateCuda(const LogGateArgs& args, cudaStream_t stream) {
+void CheckLogGate(const LogGateArgs& args) {
   SLUICE_CHECK(args.rows >= 0 && args.dim > 0 && args.dim % 8 == 0);
-  SLUICE_CHECK(args.rank >= 8 && args.rank <= kMaxRank && args.rank % 8 == 0);
+  SLUICE_CHECK(args.rank >= 8 && args.rank <= kMaxGateRank && args.rank % 8 == 0);
   SLUICE_CHECK(args.normalizer > 0.0F && IsAligned16(args.weight));
+}
+
+void LogGateCuda(const LogGateArgs& args, cudaStream_t stream) {
+  CheckLogGate(args);
   if (args.rows == 0) return;
   const dim3 grid((args.rows + kRows - 1) / kRows, (args.dim + kThreads - 1) / kThreads);
   DispatchDType(args.dtype, [&](auto zero) {

@@ -4,6 +4,9 @@
 //
 // Always float32: a bfloat16 gate loses slow decays (1 - 2^-9 is the step below one).
 //
+// On the GPU weight and bias may be read while ops queued before are still running, as those of
+// linear.h.
+//
 // Source: Yang et al. 2023 (arXiv 2312.06635), section 4.4; fla/layers/gla.py (gk_proj).
 // Oracle: tests/kernels/log_gate_ref.h.
 #pragma once

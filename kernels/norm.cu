@@ -6,6 +6,7 @@
 #include "kernels/check.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/launch.cuh"
+#include "kernels/norm.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/reduce.cuh"
 
@@ -16,10 +17,9 @@ constexpr int32_t kMaxDim = 32768;
 constexpr int kMaxThreads = 1024;
 constexpr int kSmallThreads = 256;  // of a block of warps that have a norm each
 
-// A norm is a block's, of as many warps as it has runs of kRun numbers, a pack a lane. Of one run,
-// and where there are many norms, it is a warp's, which does for each run what that run's warp
-// would: the bits are the same.
-constexpr int32_t kRun = kWarp * kPack;
+// A norm is a block's, of as many warps as it has runs, a pack a lane. Of one run, and where there
+// are many norms, it is a warp's, which does for each run what that run's warp would: the bits are
+// the same.
 constexpr int32_t kMaxWarpRuns = 8;
 constexpr int64_t kManyNorms = 2048;
 
@@ -111,12 +111,7 @@ __global__ __launch_bounds__(kRuns > 0 ? kSmallThreads : kMaxThreads) void NormK
   // A sum of squares about a mean found before does not cancel.
   for (int pass = kGeneral && args.center ? 0 : 1; pass < 2; ++pass) {
     const auto add = [&](const Pack& pack, float sum) {
-#pragma unroll
-      for (float value : pack.v) {
-        value -= mean;
-        sum = fmaf(value, pass == 0 ? 1.0F : value, sum);
-      }
-      return sum;
+      return AddPack(pack, mean, pass == 1, sum);
     };
     float sum = 0.0F;
     if constexpr (kOfWarp) {
@@ -135,14 +130,15 @@ __global__ __launch_bounds__(kRuns > 0 ? kSmallThreads : kMaxThreads) void NormK
     }
     sum /= static_cast<float>(args.dim);
     if (pass == 0) mean = sum;
-    if (pass == 1) inverse = 1.0F / sqrtf(sum + args.eps);
+    if (pass == 1) inverse = InverseRoot(sum, args);
   }
 
   T* const y = static_cast<T*>(args.y) + row * args.y_stride + first;
   const auto store = [&](int pack, int32_t d) {
 #pragma unroll
-    for (float& value : values[pack].v) value = (value - mean) * inverse;
-    values[pack] = Times(values[pack], weights[pack]);
+    for (int i = 0; i < kPack; ++i) {
+      values[pack].v[i] = Normed(values[pack].v[i], mean, inverse, weights[pack].v[i]);
+    }
     if constexpr (kGeneral) {
 #pragma unroll
       for (int i = 0; i < kPack; ++i) values[pack].v[i] += biases[pack].v[i];
@@ -175,7 +171,7 @@ void Launch(const NormArgs& args, cudaStream_t stream) {
   int32_t block = kSmallThreads;
   int64_t threads = norms * kWarp;
   if (kRuns == 0) {
-    block = std::min((args.dim + kRun - 1) / kRun * kWarp, kMaxThreads);
+    block = std::min((args.dim + kNormRun - 1) / kNormRun * kWarp, kMaxThreads);
     threads = norms * block;
   }
   const auto blocks = static_cast<unsigned>((threads + block - 1) / block);
@@ -191,7 +187,7 @@ void Launch(const NormArgs& args, cudaStream_t stream) {
 
 }  // namespace
 
-void NormCuda(const NormArgs& args, cudaStream_t stream) {
+void CheckNorm(const NormArgs& args) {
   SLUICE_CHECK(args.rows >= 0 && args.groups >= 1);
   SLUICE_CHECK(args.dim >= kPack && args.dim <= kMaxDim && args.dim % kPack == 0);
   SLUICE_CHECK(args.eps > 0.0F);
@@ -203,15 +199,19 @@ void NormCuda(const NormArgs& args, cudaStream_t stream) {
   SLUICE_CHECK(IsAligned16(args.x) && IsAligned16(args.y) && IsAligned16(args.gate));
   SLUICE_CHECK(IsAligned16(args.weight) && IsAligned16(args.bias));
   SLUICE_CHECK(args.gate_act != Activation::kSoftCap);
+}
+
+void NormCuda(const NormArgs& args, cudaStream_t stream) {
+  CheckNorm(args);
   if (args.rows == 0) return;
   DispatchDType(args.dtype, [&](auto zero) {
     using T = decltype(zero);
     const bool many = int64_t{args.rows} * args.groups >= kManyNorms;
-    if (args.dim <= kRun) {
+    if (args.dim <= kNormRun) {
       Launch<T, 1>(args, stream);
-    } else if (many && args.dim <= 2 * kRun) {
+    } else if (many && args.dim <= 2 * kNormRun) {
       Launch<T, 2>(args, stream);
-    } else if (many && args.dim <= kMaxWarpRuns * kRun) {
+    } else if (many && args.dim <= kMaxWarpRuns * kNormRun) {
       Launch<T, kMaxWarpRuns>(args, stream);
     } else {
       Launch<T, 0>(args, stream);

@@ -191,6 +191,52 @@ void TimeGatedStep(KernelTimer& timer, const Mixer& m, int32_t rows) {
              });
 }
 
+void TimeGatedStepFused(KernelTimer& timer, const Mixer& m, int32_t rows) {
+  GatedStepArgs args = {.shape = WithFormat(timer, m.shape), .rows = rows};
+  const GatedShape& s = args.shape;
+  LogGateArgs gate = {.dtype = s.dtype,
+                      .rows = rows,
+                      .rank = 16,
+                      .dim = static_cast<int32_t>(s.GateCols()),
+                      .normalizer = 16,
+                      .clamp_min = -INFINITY,
+                      .x_stride = 16};
+  const int64_t width = int64_t{s.heads} * s.value_dim;
+  NormArgs norm = {.dtype = s.dtype,
+                   .rows = rows,
+                   .groups = s.heads,
+                   .dim = s.value_dim,
+                   .eps = 1e-5F,
+                   .x_stride = width,
+                   .gate_act = Activation::kSilu,
+                   .gate_stride = width,
+                   .y_stride = width};
+  const Rotation rotation(timer.device(), rows * s.StateSize() * 4);
+  const GatedRings rings(rotation, s, m.input_scale, rows, rows);
+  const Ring slots = rotation.Same(Counting(rows));
+  const Ring x = rotation.Numbers(int64_t{rows} * gate.rank, s.dtype);
+  const Ring gate_weight = rotation.Numbers(int64_t{gate.dim} * gate.rank, DType::kFloat32);
+  const Ring gate_bias = rotation.Numbers(gate.dim, DType::kFloat32);
+  const Ring norm_weight = rotation.Numbers(norm.dim, DType::kFloat32);
+  const Ring norm_gate = rotation.Numbers(rows * width, s.dtype);
+  args.log_gate = &gate;
+  args.norm = &norm;
+  norm.gate = norm_gate[0];  // counts as bytes
+  timer.Time({"gated_step fused", Format("B=%lld", rows) + " " + m.name, GatedStepBytes(args)},
+             [&](int64_t call) {
+               args.slots = slots.at<int32_t>(call);
+               args.operands = rings.At(call);
+               gate.x = x[call];
+               gate.weight = gate_weight.at<float>(call);
+               gate.bias = gate_bias.at<float>(call);
+               gate.log_decay = rings.log_decay.at<float>(call);
+               norm.x = norm.y = args.operands.out;
+               norm.weight = norm_weight.at<float>(call);
+               norm.gate = norm_gate[call];
+               timer.device().GatedStep(args);
+             });
+}
+
 void TimeGatedReplay(KernelTimer& timer, const Mixer& m, const StateFormat& format, int32_t rows) {
   GatedStepArgs args = {.shape = WithFormat(timer, m.shape), .rows = rows};
   args.shape.state = format;

@@ -76,6 +76,9 @@ void TimeMixer(KernelTimer& timer, const ModelShape& m) {
     if (!timer.Wants("gated_step") || (is_cpu && rows > 64)) continue;
     TimeGatedStep(timer, mixer, rows);
   }
+  for (const int32_t rows : {1, 8, 64}) {
+    if (timer.Wants("gated_step fused")) TimeGatedStepFused(timer, mixer, rows);
+  }
   if (timer.Wants("gated_step")) TimeFormats(timer, mixer);
   if (timer.Wants("gated_chunk")) {
     TimeGatedChunk(timer, mixer, 1, 64);

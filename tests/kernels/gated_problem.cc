@@ -325,15 +325,20 @@ GatedOutcome RunGatedChunk(Device& device, const GatedProblem& problem) {
 }
 
 GatedOutcome RunGatedStep(Device& device, const GatedProblem& problem) {
+  return RunGatedStep(device, problem, [&](const GatedStepArgs& args) { device.GatedStep(args); });
+}
+
+GatedOutcome RunGatedStep(Device& device, const GatedProblem& problem,
+                          const std::function<void(const GatedStepArgs&)>& step) {
   SLUICE_CHECK(problem.first_row == 0);
   std::vector<int32_t> slots;
   for (const TokenRun& run : problem.runs) slots.push_back(run.slot);
   const Input slot(device, slots);
   const GatedMemory memory(device, problem);
-  device.GatedStep({.shape = problem.shape,
-                    .rows = static_cast<int32_t>(slots.size()),
-                    .slots = slot.as<int32_t>(),
-                    .operands = memory.Operands()});
+  step({.shape = problem.shape,
+        .rows = static_cast<int32_t>(slots.size()),
+        .slots = slot.as<int32_t>(),
+        .operands = memory.Operands()});
   return memory.Read();
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "kernels/device.h"
@@ -80,6 +81,9 @@ GatedProblem TokenOf(const GatedProblem& problem, int64_t token, const std::vect
 // Fail the test if anything is written that is not to be.
 GatedOutcome RunGatedChunk(Device& device, const GatedProblem& problem);
 GatedOutcome RunGatedStep(Device& device, const GatedProblem& problem);  // runs of one token
+// The same by `step`, which gets what GatedStep would.
+GatedOutcome RunGatedStep(Device& device, const GatedProblem& problem,
+                          const std::function<void(const GatedStepArgs&)>& step);
 
 // Operands of one row of two heads of 16 x 16, all within `memory`, which has 1000 floats.
 GatedOperands PlainOperands(const Output& memory, int64_t stride);
