@@ -24,26 +24,34 @@ absl::StatusOr<HeadOutput> HeadOutput::Load(WeightLoader* loader, const HeadOutp
 
 void HeadOutput::Forward(const Compute& compute, int32_t rows, void* o, const void* gate,
                          int64_t gate_stride, void* x) const {
+  if (spec_.normed) compute.device->Norm(Norm(compute, rows, o, gate, gate_stride));
+  Project(compute, rows, o, x);
+}
+
+NormArgs HeadOutput::Norm(const Compute& compute, int32_t rows, void* o, const void* gate,
+                          int64_t gate_stride) const {
   const int64_t width = int64_t{spec_.heads} * spec_.head_dim;
-  if (spec_.normed) {
-    compute.device->Norm({.dtype = compute.act,
-                          .rows = rows,
-                          .groups = spec_.heads,
-                          .dim = spec_.head_dim,
-                          .eps = spec_.eps,
-                          .x = o,
-                          .x_stride = width,
-                          .weight = norm_.as<float>(),
-                          .gate_act = gate == nullptr ? Activation::kNone : spec_.gate_act,
-                          .gate = gate,
-                          .gate_stride = gate_stride,
-                          .y = o,
-                          .y_stride = width,
-                          .center = spec_.center,
-                          .bias = norm_bias_.as<float>(),
-                          .wide_weight = spec_.wide_weight,
-                          .gate_first = spec_.gate_first});
-  }
+  return {.dtype = compute.act,
+          .rows = rows,
+          .groups = spec_.heads,
+          .dim = spec_.head_dim,
+          .eps = spec_.eps,
+          .x = o,
+          .x_stride = width,
+          .weight = norm_.as<float>(),
+          .gate_act = gate == nullptr ? Activation::kNone : spec_.gate_act,
+          .gate = gate,
+          .gate_stride = gate_stride,
+          .y = o,
+          .y_stride = width,
+          .center = spec_.center,
+          .bias = norm_bias_.as<float>(),
+          .wide_weight = spec_.wide_weight,
+          .gate_first = spec_.gate_first};
+}
+
+void HeadOutput::Project(const Compute& compute, int32_t rows, const void* o, void* x) const {
+  const int64_t width = int64_t{spec_.heads} * spec_.head_dim;
   output_.Add(compute, rows, o, width, x, spec_.hidden_size);
 }
 

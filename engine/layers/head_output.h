@@ -13,6 +13,7 @@
 #include "engine/weight_loader.h"
 #include "kernels/activation.h"
 #include "kernels/device_buffer.h"
+#include "kernels/norm.h"
 
 namespace sluice {
 
@@ -42,6 +43,11 @@ class HeadOutput {
   // apart, or null; x [rows, hidden_size], added to.
   void Forward(const Compute& compute, int32_t rows, void* o, const void* gate, int64_t gate_stride,
                void* x) const;
+
+  // The two halves of it, where the recurrence takes the norm.
+  NormArgs Norm(const Compute& compute, int32_t rows, void* o, const void* gate,
+                int64_t gate_stride) const;
+  void Project(const Compute& compute, int32_t rows, const void* o, void* x) const;
 
  private:
   HeadOutputSpec spec_{};

@@ -58,6 +58,7 @@ class GlaMixer : public ScratchSublayer<GlaScratch> {
   void Run(int32_t layer, const SublayerContext& context, const Scratch& scratch) override;
   GatedOperands Prepare(const GlaLayer& layer, const SublayerContext& context,
                         const Scratch& scratch) const;
+  LogGateArgs Gate(const GlaLayer& layer, int32_t rows, const Scratch& scratch) const;
 
   GlaConfig config_;
   Compute compute_;
@@ -141,14 +142,18 @@ void GlaMixer::Run(int32_t layer, const SublayerContext& context, const Scratch&
   weights.projection.Forward(compute_, batch.rows, context.normed, config_.trunk.hidden_size,
                              scratch.projected, columns_.total);
   const GatedOperands operands = Prepare(weights, context, scratch);
-  RunRecurrence(compute_, shape_, batch, operands, scratch.workspace);
+  const LogGateArgs log_gate = Gate(weights, batch.rows, scratch);
   const void* gate =
       config_.use_output_gate ? compute_.Column(scratch.projected, columns_.gate) : nullptr;
-  weights.output.Forward(compute_, batch.rows, scratch.mixed, gate, columns_.total, context.x);
+  const NormArgs norm =
+      weights.output.Norm(compute_, batch.rows, scratch.mixed, gate, columns_.total);
+  RunRecurrence(compute_, shape_, batch, operands, scratch.workspace,
+                {.log_gate = &log_gate, .norm = &norm});
+  weights.output.Project(compute_, batch.rows, scratch.mixed, context.x);
 }
 
-// Convolution, feature maps and forget gate: what makes the projection the operands of the
-// recurrence.
+// Convolution and feature maps: what makes the projection the operands of the recurrence, but for
+// the forget gate.
 GatedOperands GlaMixer::Prepare(const GlaLayer& layer, const SublayerContext& context,
                                 const Scratch& scratch) const {
   const BatchView& batch = context.batch;
@@ -168,18 +173,6 @@ GatedOperands GlaMixer::Prepare(const GlaLayer& layer, const SublayerContext& co
                                .x = qkv,
                                .stride = stride});
   }
-  compute_.device->LogGate(
-      {.dtype = compute_.act,
-       .rows = batch.rows,
-       .rank = config_.gate_low_rank_dim,
-       .dim = config_.heads.KvKeyDim(),
-       .normalizer = config_.gate_logit_normalizer,
-       .clamp_min = config_.clamp_min.value_or(-std::numeric_limits<float>::infinity()),
-       .x = compute_.Column(scratch.projected, columns_.low_rank),
-       .x_stride = columns_.total,
-       .weight = layer.gate_weight.as<float>(),
-       .bias = layer.gate_bias.as<float>(),
-       .log_decay = scratch.log_decay});
   return {.q = compute_.Column(qkv, columns_.q),
           .k = compute_.Column(qkv, columns_.k),
           .v = compute_.Column(qkv, columns_.v),
@@ -190,6 +183,20 @@ GatedOperands GlaMixer::Prepare(const GlaLayer& layer, const SublayerContext& co
           .states = context.states + matrix_offset_,
           .slot_stride = context.slot_stride,
           .out = scratch.mixed};
+}
+
+LogGateArgs GlaMixer::Gate(const GlaLayer& layer, int32_t rows, const Scratch& scratch) const {
+  return {.dtype = compute_.act,
+          .rows = rows,
+          .rank = config_.gate_low_rank_dim,
+          .dim = config_.heads.KvKeyDim(),
+          .normalizer = config_.gate_logit_normalizer,
+          .clamp_min = config_.clamp_min.value_or(-std::numeric_limits<float>::infinity()),
+          .x = compute_.Column(scratch.projected, columns_.low_rank),
+          .x_stride = columns_.total,
+          .weight = layer.gate_weight.as<float>(),
+          .bias = layer.gate_bias.as<float>(),
+          .log_decay = scratch.log_decay};
 }
 
 }  // namespace

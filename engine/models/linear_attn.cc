@@ -149,10 +149,12 @@ void LinearAttnMixer::Run(int32_t layer, const SublayerContext& context, const S
   const GatedOperands operands = Prepare(weights, context, scratch);
   if (config_.norm_feature_map) {
     normalized_.Run(compute_, batch, operands, scratch.normalized);
-  } else {
-    RunRecurrence(compute_, shape_, batch, operands, scratch.workspace);
+    weights.output.Forward(compute_, batch.rows, scratch.mixed, nullptr, 0, context.x);
+    return;
   }
-  weights.output.Forward(compute_, batch.rows, scratch.mixed, nullptr, 0, context.x);
+  const NormArgs norm = weights.output.Norm(compute_, batch.rows, scratch.mixed, nullptr, 0);
+  RunRecurrence(compute_, shape_, batch, operands, scratch.workspace, {.norm = &norm});
+  weights.output.Project(compute_, batch.rows, scratch.mixed, context.x);
 }
 
 // Products and feature maps: the operands of the recurrence.

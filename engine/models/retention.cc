@@ -143,10 +143,12 @@ void Retention::Run(int32_t layer, const SublayerContext& context, const Scratch
   weights.projection.Forward(compute_, batch.rows, context.normed, spec_.hidden_size,
                              scratch.projected, columns_.total);
   const GatedOperands operands = Prepare(weights, context, scratch);
-  RunRecurrence(compute_, shape_, batch, operands, scratch.workspace);
   const void* gate =
       spec_.use_output_gate ? compute_.Column(scratch.projected, columns_.gate) : nullptr;
-  weights.output.Forward(compute_, batch.rows, scratch.mixed, gate, columns_.total, context.x);
+  const NormArgs norm =
+      weights.output.Norm(compute_, batch.rows, scratch.mixed, gate, columns_.total);
+  RunRecurrence(compute_, shape_, batch, operands, scratch.workspace, {.norm = &norm});
+  weights.output.Project(compute_, batch.rows, scratch.mixed, context.x);
 }
 
 // Feature map, rotation and decay: what makes the projection the operands of the recurrence.

@@ -41,7 +41,7 @@ int64_t OpsOfALayer(const std::string& family, int32_t heads) {
 }
 
 TEST(DecodeOps, AreFewInALayer) {
-  EXPECT_EQ(OpsOfALayer("gla", 4), 10);
+  EXPECT_EQ(OpsOfALayer("gla", 4), 8);
   EXPECT_EQ(OpsOfALayer("gated_rfa", 4), 15);
   EXPECT_EQ(OpsOfALayer("rwkv6", 4), 22);
 }
