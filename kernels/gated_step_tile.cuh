@@ -136,6 +136,13 @@ __device__ inline float4 Times(float4 x, float4 y) {
   return make_float4(x.x * y.x, x.y * y.y, x.z * y.z, x.w * y.w);
 }
 
+// A store of 16 bytes that the compiler does not take apart.
+__device__ inline void StoreWhole(float* to_global, float4 x) {
+  asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to_global)),
+               "f"(x.x), "f"(x.y), "f"(x.z), "f"(x.w)
+               : "memory");
+}
+
 // One pass over the state: adds what kHeads queries read of it to `sum`, and updates it if this
 // pass does. `prepare` fills the factors, for all threads; it is called while loads are on their
 // way.
@@ -161,7 +168,7 @@ __device__ inline void WalkTile(const Tile& tile, const TileColumns& columns, bo
       if (updates) {
         const float4 decayed = Times(rows[i], columns.decay);
         const float4 now = Blend(factors.decay[c], decayed, factors.key[c], columns.v);
-        StoreQuad(columns.state + (base + i) * columns.row_step, now);
+        StoreWhole(columns.state + (base + i) * columns.row_step, now);
         if (!kExclusive) read = now;
       }
 #pragma unroll
