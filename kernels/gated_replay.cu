@@ -1,20 +1,17 @@
-// A step over states of any format. A block owns a state head of a row and
-// walks along its matrix: a thread has the same 16 bytes of every few rows,
-// which it copies to a place in shared memory of its own some batches ahead, so
-// that it waits for no other thread. It asks for the first ones, for the
-// operands and for the ring before anything else, and makes the head's factors
-// and the scores of the ring while they are on their way. In the token that
-// ends a ring the rows are folded as they come and stored: nothing is read
-// twice. Where there are few heads a cluster of blocks shares one, each some
-// rows of the matrix.
+// A step over states of any format. A block owns a state head of a row and walks along its matrix:
+// a thread has the same 16 bytes of every few rows, which it copies to a place in shared memory of
+// its own some batches ahead, so that it waits for no other thread. It asks for the first ones, for
+// the operands and for the ring before anything else, and makes the head's factors and the scores
+// of the ring while they are on their way. In the token that ends a ring the rows are folded as
+// they come and stored: nothing is read twice. Where there are few heads a cluster of blocks shares
+// one, each some rows of the matrix.
 //
-// Bytes of a head, K x V of b bytes, n of L tokens in the ring: K V b read, n
-// (K + V) 4 of the ring, K 4 of its sums read and written, (K + V) 4 of the
-// token; in one step of L K V b written instead of the token. Each block of a
-// cluster reads the ring and the sums.
+// Bytes of a head, K x V of b bytes, n of L tokens in the ring: K V b read, n (K + V) 4 of the
+// ring, K 4 of its sums read and written, (K + V) 4 of the token; in one step of L K V b written
+// instead of the token. Each block of a cluster reads the ring and the sums.
 //
-// K is summed in slices, whose sums are added in their order: any number of
-// blocks gives the same bits.
+// K is summed in slices, whose sums are added in their order: any number of blocks gives the same
+// bits.
 #include "kernels/gated_replay.cuh"
 
 #include <algorithm>
@@ -33,7 +30,7 @@ constexpr int kBlocksAtOnce = 2;  // of a multiprocessor: one walks while the ot
 constexpr int kMostGroups = 32;
 // Query heads that share a pass over a state.
 template <StateType kType>
-constexpr int kGroupHeads = kType == StateType::kInt8 ? 2 : 4;
+constexpr int kGroupHeads = kType == StateType::kFloat32 ? 4 : 2;
 
 // What queries read in a thread's columns.
 template <StateType kType, int kHeads>
@@ -41,15 +38,15 @@ struct Sums {
   float v[kHeads][kPackedNumbers<kType>];
 };
 
-// A place on a thread's way along its part of the matrix: a batch of
-// kReplayRows rows.
+// A place on a thread's way along its part of the matrix: a batch of kReplayRows rows.
 struct BatchPlace {
   int32_t slice = 0;   // of the block's
   int32_t row = 0;     // of the slice, the first that any thread has
   int32_t buffer = 0;  // of those in shared memory
 };
 
-template <StateType kType>
+// That way. `kWhole`: all threads have as many rows, and no batch lacks any.
+template <StateType kType, bool kWhole>
 struct Walk {
   const ReplayWork<kType>& w;
   int32_t slice_rows;
@@ -75,29 +72,31 @@ struct Walk {
   // Row i of the thread; K if there is none.
   __device__ int32_t ChannelOf(const BatchPlace& place, int i) const {
     const int32_t row = place.row + i * w.p.groups + w.group;
-    const bool is_there = w.group < w.p.groups && row < slice_rows;
-    return is_there ? begin + place.slice * slice_rows + row : w.shape().key_dim;
+    const int32_t channel = begin + place.slice * slice_rows + row;
+    if constexpr (kWhole) return channel;
+    const bool is_there = w.group < w.p.groups && row < slice_rows && place.slice < slices;
+    return is_there ? channel : w.shape().key_dim;
   }
   __device__ uint4* BufferOf(const BatchPlace& place, int i) const {
     auto* const buffers = reinterpret_cast<uint4*>(w.at(w.p.at.batches));
     return buffers + (place.buffer * kReplayRows + i) * kReplayThreads + threadIdx.x;
   }
 
-  // Starts copying the next batch, zeros for rows that are missing. What is
-  // copied until the next commit is awaited with it.
+  // Starts copying the next batch, zeros for rows that are missing. What is copied until the next
+  // commit is awaited with it.
   __device__ void Fetch() {
     if (fetched.slice == slices) return;
     const auto* const matrix = reinterpret_cast<const uint4*>(w.state.matrix) + w.lane;
 #pragma unroll
     for (int i = 0; i < kReplayRows; ++i) {
       const int32_t channel = ChannelOf(fetched, i);
-      const bool is_there = channel < w.shape().key_dim;
+      const bool is_there = kWhole || channel < w.shape().key_dim;
       CopyAsync(BufferOf(fetched, i), matrix + (is_there ? channel * w.p.lanes : 0), is_there);
     }
     Advance(fetched);
   }
-  // Behind the first batch and what is awaited with it: starts copying all that
-  // are on their way at a time.
+  // Behind the first batch and what is awaited with it: starts copying all that are on their way at
+  // a time.
   __device__ void FetchAhead() {
     CopyAsyncCommit();
     for (int32_t batch = 1; batch < w.p.batches; ++batch) {
@@ -116,48 +115,43 @@ struct Walk {
       CopyAsyncWait<3>();
     }
   }
-  __device__ BatchRows Load() const {
-    BatchRows rows;
+  // Takes the next batch out, as rows `first` and on.
+  template <int kCount>
+  __device__ void Load(BatchRows<kType, kCount, kWhole>& batch, int first) const {
 #pragma unroll
     for (int i = 0; i < kReplayRows; ++i) {
-      rows.raw[i] = *BufferOf(read, i);
-      rows.channels[i] = ChannelOf(read, i);
+      batch.rows[first + i] = UnpackNumbers<kType>(*BufferOf(read, i));
+      batch.channels[first + i] = ChannelOf(read, i);
     }
-    return rows;
   }
 };
 
-// Adds what the queries read of a batch.
-template <StateType kType, int kHeads>
-__device__ void AddBatch(const ReplayWork<kType>& w, const BatchRows& batch,
-                         Sums<kType, kHeads>& sums) {
-  const float* const of_int8 = w.at(w.p.at.weight);
-  const float* const weights = kType == StateType::kInt8 ? of_int8 : w.at(w.p.at.decayed);
+// Adds what the queries read of a batch: rows `first` and on.
+template <StateType kType, int kHeads, int kCount, bool kWhole>
+__device__ void AddBatch(const ReplayWork<kType>& w, const BatchRows<kType, kCount, kWhole>& batch,
+                         int first, Sums<kType, kHeads>& sums) {
+  const int32_t key_dim = w.shape().key_dim;
 #pragma unroll
-  for (int i = 0; i < kReplayRows; ++i) {
-    const Unpacked<kType> x = UnpackNumbers<kType>(batch.raw[i]);
-    const int32_t c = min(batch.channels[i], w.shape().key_dim - 1);
+  for (int r = first; r < first + kReplayRows; ++r) {
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) {
-      const float weight = weights[h * w.shape().key_dim + c];
+      const float weight = batch.At(r, w.at(w.p.at.weight) + h * key_dim, key_dim);
 #pragma unroll
       for (int n = 0; n < kPackedNumbers<kType>; ++n) {
-        sums.v[h][n] = fmaf(weight, x.v[n], sums.v[h][n]);
+        sums.v[h][n] = fmaf(weight, batch.rows[r].v[n], sums.v[h][n]);
       }
     }
   }
 }
 
-// Sum `index` of the block's, of head `h` of a pass and a group of threads:
-// [V].
+// Sum `index` of the block's, of head `h` of a pass and a group of threads: [V].
 template <int kHeads, StateType kType>
 __device__ float* PartialAt(const ReplayWork<kType>& w, int32_t index, int h, int32_t group) {
   const int64_t row = (index * kHeads + h) * w.p.groups + group;
   return w.at(w.p.at.partial) + row * w.shape().value_dim;
 }
 
-// Keeps the thread's sums of a slice, or adds them to those of the slices
-// before it.
+// Keeps the thread's sums of a slice, or adds them to those of the slices before it.
 template <StateType kType, int kHeads>
 __device__ void StoreSlice(const ReplayWork<kType>& w, int32_t slice,
                            const Sums<kType, kHeads>& sums) {
@@ -178,29 +172,34 @@ __device__ void StoreSlice(const ReplayWork<kType>& w, int32_t slice,
 }
 
 // Reads the block's rows, of which the first batches are on their way.
-template <bool kFolds, int kHeads, StateType kType>
-__device__ void WalkRows(Walk<kType>& walk) {
+template <bool kFolds, int kHeads, StateType kType, bool kWhole>
+__device__ void WalkRows(Walk<kType, kWhole>& walk) {
+  constexpr int kRows = kFolds ? kFoldRows<kType> : kReplayRows;
   const ReplayWork<kType>& w = walk.w;
   Sums<kType, kHeads> sums = {};
 #pragma unroll 1
   while (walk.read.slice < walk.slices) {
-    walk.AwaitBatch();
-    const int32_t slice = walk.read.slice;
-    const BatchRows rows = walk.Load();
-    walk.Advance(walk.read);
-    AddBatch(w, rows, sums);
-    walk.Fetch();
-    CopyAsyncCommit();
-    if (walk.read.slice != slice) {
+    BatchRows<kType, kRows, kWhole> batch;
+#pragma unroll
+    for (int first = 0; first < kRows; first += kReplayRows) {
+      const int32_t slice = walk.read.slice;
+      walk.AwaitBatch();
+      walk.Load(batch, first);
+      if (!kWhole && slice == walk.slices) continue;  // Behind the last one all rows are missing.
+      walk.Advance(walk.read);
+      AddBatch(w, batch, first, sums);
+      walk.Fetch();
+      CopyAsyncCommit();
+      if (walk.read.slice == slice) continue;
       StoreSlice(w, slice, sums);
       sums = {};
     }
-    if (kFolds) FoldBatch(w, rows);
+    if constexpr (kFolds) FoldRows(w, batch);
   }
 }
 
-// What head `h` of the pass reads of the matrix in a quad of columns: its sums
-// over slices and groups of threads, in their order.
+// What head `h` of the pass reads of the matrix in a quad of columns: its sums over slices and
+// groups of threads, in their order.
 template <int kHeads, StateType kType>
 __device__ float4 MatrixAt(const ReplayWork<kType>& w, int h, int32_t column) {
   const ReplayParams& p = w.p;
@@ -228,8 +227,8 @@ __device__ float4 MatrixAt(const ReplayWork<kType>& w, int h, int32_t column) {
   return sum;
 }
 
-// Adds up what was read of the matrix, the ring and the token, and stores the
-// outputs of a pass. Each block of a cluster stores those of some columns.
+// Adds up what was read of the matrix, the ring and the token, and stores the outputs of a pass.
+// Each block of a cluster stores those of some columns.
 template <int kHeads, StateType kType>
 __device__ void StoreOutputs(const ReplayWork<kType>& w, const HeadPass& pass,
                              const float (&scores)[kHeads][kMaxStateRing]) {
@@ -251,14 +250,14 @@ __device__ void StoreOutputs(const ReplayWork<kType>& w, const HeadPass& pass,
 }
 
 // The passes of a head over its state.
-template <int kHeads, StateType kType>
+template <bool kWhole, int kHeads, StateType kType>
 __device__ void ReadHead(const ReplayWork<kType>& w, float (&scores)[kHeads][kMaxStateRing]) {
   const GatedShape& s = w.shape();
   const int32_t group = kHeads == 1 ? 1 : s.heads / s.kv_heads;
   bool folds = false;
   for (int32_t done = 0; done < group; done += kHeads) {
     const HeadPass pass = {w.kv_head * group + done, min(kHeads, group - done)};
-    Walk<kType> walk(w);
+    Walk<kType, kWhole> walk(w);
     if (done == 0) {
       walk.Fetch();
       const HeadOperands<kHeads> operands = LoadOperands<kHeads>(w, pass);
@@ -268,8 +267,7 @@ __device__ void ReadHead(const ReplayWork<kType>& w, float (&scores)[kHeads][kMa
       walk.AwaitBatch();
       folds = __syncthreads_or(static_cast<int>(passes || w.held >= s.state.Held())) != 0;
     } else {
-      __syncthreads();  // The sums, scores and queries of the pass before have
-                        // been read.
+      __syncthreads();  // The sums, scores and queries of the pass before have been read.
       walk.Fetch();
       walk.FetchAhead();
       MakeQueries<kHeads>(w, pass);
@@ -294,7 +292,7 @@ __device__ void ReadHead(const ReplayWork<kType>& w, float (&scores)[kHeads][kMa
 }
 
 // Grid: (blocks of a cluster, state heads, rows).
-template <StateType kType, int kHeads>
+template <StateType kType, int kHeads, bool kWhole>
 __global__ __launch_bounds__(kReplayThreads, kBlocksAtOnce) void ReplayKernel(
     const __grid_constant__ ReplayParams p) {
   EnterStream();
@@ -322,7 +320,7 @@ __global__ __launch_bounds__(kReplayThreads, kBlocksAtOnce) void ReplayKernel(
                                .held = has_ring ? HeldIn(state.count) : 0,
                                .lane = thread % p.lanes,
                                .group = thread / p.lanes};
-  ReadHead<kHeads>(w, scores);
+  ReadHead<kWhole, kHeads>(w, scores);
   if (p.blocks > 1) {  // The other blocks have read this one's sums.
     ArriveClusterUnwritten(p.blocks);
     WaitCluster(p.blocks);
@@ -340,8 +338,7 @@ struct Places {
   }
 };
 
-// With as many batches as so many bytes have room for. Returns whether that is
-// enough.
+// With as many batches as so many bytes have room for. Returns whether that is enough.
 bool LaysOut(ReplayParams& p, int32_t heads, size_t shared_bytes) {
   constexpr int32_t kLeastBatches = 2;
   constexpr int32_t kBatch = kReplayRows * kReplayThreads * 4;
@@ -382,8 +379,7 @@ void LayOut(ReplayParams& p, int32_t heads) {
   SLUICE_CHECK(LaysOut(p, heads, part) || LaysOut(p, heads, largest));
 }
 
-// The largest power of two up to `most` of which `accepts` is true; of 1 it is
-// not asked.
+// The largest power of two up to `most` of which `accepts` is true; of 1 it is not asked.
 template <typename Accepts>
 int32_t LargestPower(int32_t most, const Accepts& accepts) {
   int32_t power = 1;
@@ -411,7 +407,14 @@ void Launch(const GatedStepArgs& args, cudaStream_t stream) {
   LayOut(p, kHeads);
   const LaunchShape shape = {dim3(p.blocks, s.kv_heads, args.rows), kReplayThreads,
                              p.at.end * sizeof(float), static_cast<uint32_t>(p.blocks)};
-  LaunchKernel(shape, stream, ReplayKernel<kType, kHeads>, p);
+  const bool whole = kReplayThreads == p.groups * p.lanes &&
+                     s.key_dim % (p.slices * kReplayRows * p.groups) == 0 &&
+                     s.key_dim % (p.blocks * kFoldRows<kType> * p.groups) == 0;
+  if (kHeads == 1 && whole) {
+    LaunchKernel(shape, stream, ReplayKernel<kType, 1, true>, p);
+  } else {
+    LaunchKernel(shape, stream, ReplayKernel<kType, kHeads, false>, p);
+  }
 }
 
 template <StateType kType>

@@ -10,33 +10,26 @@
 
 namespace sluice {
 
-// Rows of the state that a thread has 16 bytes of each, and which they are.
+// Rows of the state of which a thread has 16 bytes each. `kWhole`: none is missing.
+template <StateType kType, int kCount, bool kWhole>
 struct BatchRows {
-  uint4 raw[kReplayRows];
-  int32_t channels[kReplayRows];  // of K; behind the last one if there is none
-};
+  Unpacked<kType> rows[kCount];
+  int32_t channels[kCount];  // of K; K itself if the row is missing
 
-// The same, ring and token folded in.
-template <StateType kType>
-struct FoldedRows {
-  Unpacked<kType> rows[kReplayRows];
-};
-
-struct RowFactors {
-  float v[kReplayRows];
-};
-
-// Of rows that are missing the last one's.
-template <StateType kType>
-__device__ RowFactors FactorsOf(const ReplayWork<kType>& w, const float* of_channels,
-                                const BatchRows& batch) {
-  RowFactors factors;
-#pragma unroll
-  for (int r = 0; r < kReplayRows; ++r) {
-    factors.v[r] = of_channels[min(batch.channels[r], w.shape().key_dim - 1)];
+  __device__ bool Has(int r, int32_t key_dim) const { return kWhole || channels[r] < key_dim; }
+  // The number of its channel; of a row that is missing the last one's.
+  __device__ float At(int r, const float* of_channels, int32_t key_dim) const {
+    return of_channels[kWhole ? channels[r] : min(channels[r], key_dim - 1)];
   }
-  return factors;
-}
+};
+
+// Batches that are folded together: the more rows, the less often a token is read.
+template <StateType kType>
+constexpr int kFoldBatches = kType == StateType::kInt8 ? 1 : 2;
+template <StateType kType>
+constexpr int kFoldRows = kFoldBatches<kType>* kReplayRows;
+template <StateType kType, bool kWhole>
+using RowsToFold = BatchRows<kType, kFoldRows<kType>, kWhole>;
 
 // Decays the keys of the ring, before the product with values: what was grown back in both factors
 // might overflow.
@@ -51,75 +44,35 @@ __device__ void DecayKeys(const ReplayWork<kType>& w) {
   }
 }
 
-// A token: its key in a thread's rows and its values in its columns.
-template <StateType kType>
-struct FoldedToken {
-  RowFactors key;
-  Unpacked<kType> values;
-};
-
-// `values` are laid out as a row of ring_values.
-template <StateType kType>
-__device__ FoldedToken<kType> LoadToken(const ReplayWork<kType>& w, const BatchRows& batch,
-                                        const float* keys, const float* values) {
-  FoldedToken<kType> token;
-  token.key = FactorsOf(w, keys, batch);
+// rows += keys^T values of a token: [K], and a row laid out as ring_values.
+template <StateType kType, bool kWhole>
+__device__ void AddToken(const ReplayWork<kType>& w, const float* keys, const float* values,
+                         RowsToFold<kType, kWhole>& batch) {
+  float key[kFoldRows<kType>];
+#pragma unroll
+  for (int r = 0; r < kFoldRows<kType>; ++r) key[r] = batch.At(r, keys, w.shape().key_dim);
 #pragma unroll
   for (int n = 0; n < kPackedNumbers<kType>; n += 4) {
     const float4 v = LoadQuad(values + 4 * w.lane + n * w.p.lanes);
-    token.values.v[n] = v.x;
-    token.values.v[n + 1] = v.y;
-    token.values.v[n + 2] = v.z;
-    token.values.v[n + 3] = v.w;
-  }
-  return token;
-}
-
-template <StateType kType>
-__device__ void AddToken(const FoldedToken<kType>& token, FoldedRows<kType>& folded) {
 #pragma unroll
-  for (int n = 0; n < kPackedNumbers<kType>; ++n) {
-#pragma unroll
-    for (int r = 0; r < kReplayRows; ++r) {
-      folded.rows[r].v[n] = fmaf(token.key.v[r], token.values.v[n], folded.rows[r].v[n]);
+    for (int r = 0; r < kFoldRows<kType>; ++r) {
+      float* const x = batch.rows[r].v + n;
+      x[0] = fmaf(key[r], v.x, x[0]);
+      x[1] = fmaf(key[r], v.y, x[1]);
+      x[2] = fmaf(key[r], v.z, x[2]);
+      x[3] = fmaf(key[r], v.w, x[3]);
     }
   }
 }
 
-// Adds the tokens of the ring. Where there are registers for it, each is read while the one before
-// it is added.
-template <StateType kType>
-__device__ void AddRing(const ReplayWork<kType>& w, const BatchRows& batch,
-                        FoldedRows<kType>& folded) {
-  const GatedShape& s = w.shape();
-  const auto load = [&](int32_t j) {
-    return LoadToken(w, batch, w.at(w.p.at.ring_keys) + j * s.key_dim,
-                     w.at(w.p.at.ring_values) + j * s.value_dim);
-  };
-  if (w.held == 0) return;
-  if (kType == StateType::kInt8) {
-#pragma unroll 1
-    for (int32_t j = 0; j < w.held; ++j) AddToken(load(j), folded);
-    return;
-  }
-  FoldedToken<kType> token = load(0);
-#pragma unroll 2
-  for (int32_t j = 1; j < w.held; ++j) {
-    const FoldedToken<kType> next = load(j);
-    AddToken(token, folded);
-    token = next;
-  }
-  AddToken(token, folded);
-}
-
-template <StateType kType>
-__device__ void DecayColumns(const ReplayWork<kType>& w, FoldedRows<kType>& folded) {
+template <StateType kType, bool kWhole>
+__device__ void DecayColumns(const ReplayWork<kType>& w, RowsToFold<kType, kWhole>& batch) {
 #pragma unroll
   for (int n = 0; n < kPackedNumbers<kType>; n += 4) {
     const float4 decay = LoadQuad(w.at(w.p.at.value_decay) + 4 * w.lane + n * w.p.lanes);
 #pragma unroll
-    for (int r = 0; r < kReplayRows; ++r) {
-      float* const x = folded.rows[r].v + n;
+    for (int r = 0; r < kFoldRows<kType>; ++r) {
+      float* const x = batch.rows[r].v + n;
       x[0] *= decay.x;
       x[1] *= decay.y;
       x[2] *= decay.z;
@@ -128,51 +81,59 @@ __device__ void DecayColumns(const ReplayWork<kType>& w, FoldedRows<kType>& fold
   }
 }
 
-// diag(exp(G)) (S_0 + sum_j k^_j^T v^_j) diag(exp(B)) + k^T v
-template <StateType kType>
-__device__ FoldedRows<kType> Fold(const ReplayWork<kType>& w, const BatchRows& batch) {
-  const ReplayLayout& at = w.p.at;
-  FoldedRows<kType> folded;
-  const RowFactors row_decay = FactorsOf(w, w.at(at.row_decay), batch);
+// diag(exp(G)) (S_0 + sum_j k^_j^T v^_j) diag(exp(B)) + k^T v, of rows of S_0.
+template <StateType kType, bool kWhole>
+__device__ void Fold(const ReplayWork<kType>& w, RowsToFold<kType, kWhole>& batch) {
+  const GatedShape& s = w.shape();
 #pragma unroll
-  for (int r = 0; r < kReplayRows; ++r) {
-    folded.rows[r] = UnpackNumbers<kType>(batch.raw[r]);
+  for (int r = 0; r < kFoldRows<kType>; ++r) {
+    const float decay = batch.At(r, w.at(w.p.at.row_decay), s.key_dim);
 #pragma unroll
-    for (int n = 0; n < kPackedNumbers<kType>; ++n) folded.rows[r].v[n] *= row_decay.v[r];
+    for (int n = 0; n < kPackedNumbers<kType>; ++n) batch.rows[r].v[n] *= decay;
   }
-  AddRing(w, batch, folded);
-  if (w.shape().value_gate) DecayColumns(w, folded);
-  AddToken(LoadToken(w, batch, w.at(at.key), w.at(at.value)), folded);
-  return folded;
+  const float* keys = w.at(w.p.at.ring_keys);
+  const float* values = w.at(w.p.at.ring_values);
+#pragma unroll 1
+  for (int32_t j = 0; j < w.held; ++j, keys += s.key_dim, values += s.value_dim) {
+    AddToken(w, keys, values, batch);
+  }
+  if (s.value_gate) DecayColumns(w, batch);
+  AddToken(w, w.at(w.p.at.key), w.at(w.p.at.value), batch);
 }
 
-// One over the scale of each of the rows of int8, and the scales kept. All threads of the block
-// come, also those that have no part of the matrix.
+// One over the scales of a thread's rows.
 template <StateType kType>
-__device__ RowFactors ScaleRows(const ReplayWork<kType>& w, const BatchRows& batch,
-                                const FoldedRows<kType>& folded) {
+struct RowInverses {
+  float v[kFoldRows<kType>];
+};
+
+// Of int8, and the scales kept. All threads of the block come, also those that have no part of the
+// matrix.
+template <StateType kType, bool kWhole>
+__device__ RowInverses<kType> ScaleRows(const ReplayWork<kType>& w,
+                                        const RowsToFold<kType, kWhole>& batch) {
+  const int32_t key_dim = w.shape().key_dim;
   auto* const largest = reinterpret_cast<uint32_t*>(w.at(w.p.at.largest));
   // Lanes of the warp that have the same rows.
   const unsigned team = __match_any_sync(kAllLanes, w.group);
   const bool leads = __ffs(static_cast<int>(team)) - 1 == static_cast<int>(threadIdx.x) % kWarp;
 #pragma unroll
-  for (int r = 0; r < kReplayRows; ++r) {
+  for (int r = 0; r < kFoldRows<kType>; ++r) {
     // Of numbers that are not negative the larger one has the larger bits, and what is none the
     // largest.
     uint32_t bits = 0;
 #pragma unroll
     for (int n = 0; n < kPackedNumbers<kType>; ++n) {
-      bits = max(bits, __float_as_uint(fabsf(folded.rows[r].v[n])));
+      bits = max(bits, __float_as_uint(fabsf(batch.rows[r].v[n])));
     }
     bits = __reduce_max_sync(team, bits);
-    if (leads && batch.channels[r] < w.shape().key_dim)
-      atomicMax(largest + batch.channels[r], bits);
+    if (leads && batch.Has(r, key_dim)) atomicMax(largest + batch.channels[r], bits);
   }
   __syncthreads();
-  RowFactors inverses;
+  RowInverses<kType> inverses;
 #pragma unroll
-  for (int r = 0; r < kReplayRows; ++r) {
-    if (batch.channels[r] >= w.shape().key_dim) continue;
+  for (int r = 0; r < kFoldRows<kType>; ++r) {
+    if (!batch.Has(r, key_dim)) continue;
     const float scale = ScaleOfRow(__uint_as_float(largest[batch.channels[r]]));
     inverses.v[r] = InverseOfScale(scale);
     if (w.lane == 0) w.state.scales[batch.channels[r]] = scale;
@@ -180,18 +141,17 @@ __device__ RowFactors ScaleRows(const ReplayWork<kType>& w, const BatchRows& bat
   return inverses;
 }
 
-// Folds a batch and stores it. All threads of the block come.
-template <StateType kType>
-__device__ void FoldBatch(const ReplayWork<kType>& w, const BatchRows& batch) {
-  const FoldedRows<kType> folded = Fold(w, batch);
-  RowFactors inverses;
-  if (kType == StateType::kInt8) inverses = ScaleRows(w, batch, folded);
+// Folds rows and stores them. All threads of the block come.
+template <StateType kType, bool kWhole>
+__device__ void FoldRows(const ReplayWork<kType>& w, RowsToFold<kType, kWhole>& batch) {
+  Fold(w, batch);
+  RowInverses<kType> inverses = {};
+  if (kType == StateType::kInt8) inverses = ScaleRows(w, batch);
   auto* const matrix = reinterpret_cast<uint4*>(w.state.matrix) + w.lane;
 #pragma unroll
-  for (int r = 0; r < kReplayRows; ++r) {
-    if (batch.channels[r] >= w.shape().key_dim) continue;
-    const float inverse = kType == StateType::kInt8 ? inverses.v[r] : 1.0F;
-    matrix[batch.channels[r] * w.p.lanes] = PackNumbers<kType>(folded.rows[r], inverse);
+  for (int r = 0; r < kFoldRows<kType>; ++r) {
+    if (!batch.Has(r, w.shape().key_dim)) continue;
+    matrix[batch.channels[r] * w.p.lanes] = PackNumbers<kType>(batch.rows[r], inverses.v[r]);
   }
 }
 
