@@ -19,6 +19,7 @@ import engine_output
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHUNKS = ((1, 2048), (8, 2048), (1, 16384), (8, 4096), (1, 32768))
 STEPS = (64, 128, 512)
+PACKED = ((64, "float16 ring 16"), (64, "int8 ring 16"))  # states that the peer does not have
 DECODES = (1, 64, 256)
 PREFILLS = (2048, 16384)
 
@@ -28,10 +29,10 @@ def output_of(command):
 
 
 def our_kernels(build):
-    """Microseconds by (op, shape), of GLA-1.3B."""
+    """Microseconds by (op, shape), of GLA-1.3B; the state's format, if it is not plain, ends the shape."""
     text = output_of([build / "tests/kernels_bench", "--device=cuda", "--shapes=gla-1.3b", "--op=gated"])
-    rows = re.findall(r"^\| (gated_\w+) \| (\S+) gla-1.3b \| ([0-9.]+) ", text, re.MULTILINE)
-    return {(op, shape): float(micros) for op, shape, micros in rows}
+    rows = re.findall(r"^\| (gated_\w+) \| (\S+) gla-1.3b( \w+ ring \d+)? \| ([0-9.]+) ", text, re.MULTILINE)
+    return {(op, shape + state): float(micros) for op, shape, state, micros in rows}
 
 
 def our_engine(build, model):
@@ -64,6 +65,9 @@ def main():
     for rows in STEPS:
         mine, its = ours["gated_step", f"B={rows}"], theirs[f"step:{rows}:1"]["ms"] * 1e3
         print(f"| decode kernel, B={rows} | {mine:,.1f} us | {its:,.1f} us | {its / mine:.2f} |")
+    for rows, state in PACKED:
+        mine, its = ours["gated_step", f"B={rows} {state}"], theirs[f"step:{rows}:1"]["ms"] * 1e3
+        print(f"| decode kernel, B={rows}, {state} | {mine:,.1f} us | {its:,.1f} us | {its / mine:.2f} |")
     if options.kernels_only:
         return
     ours = our_engine(options.build, options.model)
