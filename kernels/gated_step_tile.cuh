@@ -138,9 +138,10 @@ __device__ inline float4 Times(float4 x, float4 y) {
 
 // A store of 16 bytes that the compiler does not take apart.
 __device__ inline void StoreWhole(float* to_global, float4 x) {
-  asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to_global)),
-               "f"(x.x), "f"(x.y), "f"(x.z), "f"(x.w)
-               : "memory");
+  asm volatile(
+      "st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to_global)),
+      "f"(x.x), "f"(x.y), "f"(x.z), "f"(x.w)
+      : "memory");
 }
 
 // One pass over the state: adds what kHeads queries read of it to `sum`, and updates it if this
