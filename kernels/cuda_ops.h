@@ -44,7 +44,8 @@ void FoldStatesCuda(const FoldStatesArgs& args, cudaStream_t stream);
 void GatedChunkCuda(const GatedChunkArgs& args, const ChunkPolicy& policy, cudaStream_t stream);
 int64_t GatedChunkCudaWorkspaceBytes(const GatedShape& shape, int32_t segments, int32_t chunks,
                                      const ChunkPolicy& policy);
-void GatedStepCuda(const GatedStepArgs& args, cudaStream_t stream);
+// `portable`: as in CudaOptions.
+void GatedStepCuda(const GatedStepArgs& args, bool portable, cudaStream_t stream);
 void GatherRowsCuda(const GatherRowsArgs& args, cudaStream_t stream);
 void LerpCuda(const LerpArgs& args, cudaStream_t stream);
 void LogGateCuda(const LogGateArgs& args, cudaStream_t stream);

@@ -23,10 +23,11 @@ constexpr int kLeastMajor = 8;  // compute capability: bfloat16 tensor cores, as
 
 class CudaDevice final : public Device {
  public:
-  CudaDevice(std::string description, const ChunkPolicy& chunks, cudaStream_t stream,
+  CudaDevice(std::string description, const CudaOptions& options, cudaStream_t stream,
              std::unique_ptr<TransferCuda> transfer, std::unique_ptr<LinearCuda> linear)
       : description_(std::move(description)),
-        chunks_(chunks),
+        portable_(options.portable),
+        chunks_({!options.portable && HasWarpgroupProducts(), options.batch_invariant}),
         stream_(stream),
         transfer_(std::move(transfer)),
         linear_(std::move(linear)) {}
@@ -109,7 +110,7 @@ class CudaDevice final : public Device {
   void TokenShift(const TokenShiftArgs& args) override { TokenShiftCuda(args, stream_); }
   void LogGate(const LogGateArgs& args) override { LogGateCuda(args, stream_); }
   void Activate(const ActivationArgs& args) override { ActivateCuda(args, stream_); }
-  void GatedStep(const GatedStepArgs& args) override { GatedStepCuda(args, stream_); }
+  void GatedStep(const GatedStepArgs& args) override { GatedStepCuda(args, portable_, stream_); }
   int64_t GatedChunkWorkspaceBytes(const GatedShape& shape, int32_t segments,
                                    int32_t chunks) const override {
     return GatedChunkCudaWorkspaceBytes(shape, segments, chunks, chunks_);
@@ -128,6 +129,7 @@ class CudaDevice final : public Device {
 
  private:
   const std::string description_;
+  const bool portable_;
   const ChunkPolicy chunks_;
   cudaStream_t const stream_;
   std::unique_ptr<TransferCuda> transfer_;
@@ -189,8 +191,7 @@ std::unique_ptr<Device> OpenDevice(const CudaOptions& options, const cudaDeviceP
     SLUICE_CUDA_CHECK(cudaStreamDestroy(stream));
     return nullptr;
   }
-  const ChunkPolicy chunks = {!options.portable && HasWarpgroupProducts(), options.batch_invariant};
-  return std::make_unique<CudaDevice>(Describe(options.ordinal, properties), chunks, stream,
+  return std::make_unique<CudaDevice>(Describe(options.ordinal, properties), options, stream,
                                       std::move(transfer), std::move(linear));
 }
 

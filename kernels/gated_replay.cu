@@ -14,23 +14,19 @@
 // bits.
 #include "kernels/gated_replay.cuh"
 
-#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 
-#include "kernels/check.h"
 #include "kernels/gated_replay_cuda.h"
 #include "kernels/gated_replay_fold.cuh"
 #include "kernels/gated_replay_head.cuh"
 #include "kernels/gated_step.cuh"
 #include "kernels/launch.cuh"
+#include "kernels/mma.cuh"
+#include "kernels/pack.cuh"
 
 namespace sluice {
 namespace {
-
-constexpr int kBlocksAtOnce = 2;  // of a multiprocessor: one walks while the other one begins
-constexpr int kMostGroups = 32;
-// Query heads that share a pass over a state.
-template <StateType kType>
-constexpr int kGroupHeads = kType == StateType::kFloat32 ? 4 : 2;
 
 // What queries read in a thread's columns.
 template <StateType kType, int kHeads>
@@ -57,28 +53,28 @@ struct Walk {
 
   __device__ explicit Walk(const ReplayWork<kType>& work)
       : w(work),
-        slice_rows(work.shape().key_dim / work.p.slices),
-        begin(work.rank * (work.shape().key_dim / work.p.blocks)),
-        slices(work.p.slices / work.p.blocks) {}
+        slice_rows(work.shape().key_dim / work.plan().slices),
+        begin(work.rank * (work.shape().key_dim / work.plan().blocks)),
+        slices(work.plan().slices / work.plan().blocks) {}
 
   __device__ void Advance(BatchPlace& place) const {
-    place.row += kReplayRows * w.p.groups;
+    place.row += kReplayRows * w.plan().groups;
     if (place.row >= slice_rows) {
       place.row = 0;
       ++place.slice;
     }
-    if (++place.buffer == w.p.batches) place.buffer = 0;
+    if (++place.buffer == w.plan().batches) place.buffer = 0;
   }
   // Row i of the thread; K if there is none.
   __device__ int32_t ChannelOf(const BatchPlace& place, int i) const {
-    const int32_t row = place.row + i * w.p.groups + w.group;
+    const int32_t row = place.row + i * w.plan().groups + w.group;
     const int32_t channel = begin + place.slice * slice_rows + row;
     if constexpr (kWhole) return channel;
-    const bool is_there = w.group < w.p.groups && row < slice_rows && place.slice < slices;
+    const bool is_there = w.group < w.plan().groups && row < slice_rows && place.slice < slices;
     return is_there ? channel : w.shape().key_dim;
   }
   __device__ uint4* BufferOf(const BatchPlace& place, int i) const {
-    auto* const buffers = reinterpret_cast<uint4*>(w.at(w.p.at.batches));
+    auto* const buffers = reinterpret_cast<uint4*>(w.at(w.plan().at.batches));
     return buffers + (place.buffer * kReplayRows + i) * kReplayThreads + threadIdx.x;
   }
 
@@ -91,7 +87,7 @@ struct Walk {
     for (int i = 0; i < kReplayRows; ++i) {
       const int32_t channel = ChannelOf(fetched, i);
       const bool is_there = kWhole || channel < w.shape().key_dim;
-      CopyAsync(BufferOf(fetched, i), matrix + (is_there ? channel * w.p.lanes : 0), is_there);
+      CopyAsync(BufferOf(fetched, i), matrix + (is_there ? channel * w.plan().lanes : 0), is_there);
     }
     Advance(fetched);
   }
@@ -99,7 +95,7 @@ struct Walk {
   // a time.
   __device__ void FetchAhead() {
     CopyAsyncCommit();
-    for (int32_t batch = 1; batch < w.p.batches; ++batch) {
+    for (int32_t batch = 1; batch < w.plan().batches; ++batch) {
       Fetch();
       CopyAsyncCommit();
     }
@@ -107,9 +103,9 @@ struct Walk {
   // Waits for the oldest batch that is on its way.
   __device__ void AwaitBatch() const {
     static_assert(kReplayBatches == 4);
-    if (w.p.batches == 2) {
+    if (w.plan().batches == 2) {
       CopyAsyncWait<1>();
-    } else if (w.p.batches == 3) {
+    } else if (w.plan().batches == 3) {
       CopyAsyncWait<2>();
     } else {
       CopyAsyncWait<3>();
@@ -135,7 +131,7 @@ __device__ void AddBatch(const ReplayWork<kType>& w, const BatchRows<kType, kCou
   for (int r = first; r < first + kReplayRows; ++r) {
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) {
-      const float weight = batch.At(r, w.at(w.p.at.weight) + h * key_dim, key_dim);
+      const float weight = batch.At(r, w.at(w.plan().at.weight) + h * key_dim, key_dim);
 #pragma unroll
       for (int n = 0; n < kPackedNumbers<kType>; ++n) {
         sums.v[h][n] = fmaf(weight, batch.rows[r].v[n], sums.v[h][n]);
@@ -147,19 +143,19 @@ __device__ void AddBatch(const ReplayWork<kType>& w, const BatchRows<kType, kCou
 // Sum `index` of the block's, of head `h` of a pass and a group of threads: [V].
 template <int kHeads, StateType kType>
 __device__ float* PartialAt(const ReplayWork<kType>& w, int32_t index, int h, int32_t group) {
-  const int64_t row = (index * kHeads + h) * w.p.groups + group;
-  return w.at(w.p.at.partial) + row * w.shape().value_dim;
+  const int64_t row = (index * kHeads + h) * w.plan().groups + group;
+  return w.at(w.plan().at.partial) + row * w.shape().value_dim;
 }
 
 // Keeps the thread's sums of a slice, or adds them to those of the slices before it.
 template <StateType kType, int kHeads>
 __device__ void StoreSlice(const ReplayWork<kType>& w, int32_t slice,
                            const Sums<kType, kHeads>& sums) {
-  if (w.group >= w.p.groups) return;
-  const bool adds = w.p.sums == 1 && slice > 0;
+  if (w.group >= w.plan().groups) return;
+  const bool adds = w.plan().sums == 1 && slice > 0;
 #pragma unroll
   for (int h = 0; h < kHeads; ++h) {
-    float* const to = PartialAt<kHeads>(w, w.p.sums == 1 ? 0 : slice, h, w.group) +
+    float* const to = PartialAt<kHeads>(w, w.plan().sums == 1 ? 0 : slice, h, w.group) +
                       w.lane * kPackedNumbers<kType>;
 #pragma unroll
     for (int n = 0; n < kPackedNumbers<kType>; n += 4) {
@@ -202,7 +198,7 @@ __device__ void WalkRows(Walk<kType, kWhole>& walk) {
 // groups of threads, in their order.
 template <int kHeads, StateType kType>
 __device__ float4 MatrixAt(const ReplayWork<kType>& w, int h, int32_t column) {
-  const ReplayParams& p = w.p;
+  const ReplayPlan& p = w.plan();
   float4 sum = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
 #pragma unroll 2
   for (int32_t group = 0; group < p.groups; ++group) {
@@ -232,7 +228,7 @@ __device__ float4 MatrixAt(const ReplayWork<kType>& w, int h, int32_t column) {
 template <int kHeads, StateType kType>
 __device__ void StoreOutputs(const ReplayWork<kType>& w, const HeadPass& pass,
                              const float (&scores)[kHeads][kMaxStateRing]) {
-  const ReplayParams& p = w.p;
+  const ReplayPlan& p = w.plan();
   const GatedShape& s = w.shape();
   SyncCluster(p.blocks);
   const int32_t quads = s.value_dim / 4 / p.blocks;
@@ -273,10 +269,10 @@ __device__ void ReadHead(const ReplayWork<kType>& w, float (&scores)[kHeads][kMa
       MakeQueries<kHeads>(w, pass);
       __syncthreads();
     }
-    if (done == 0) ArriveClusterUnwritten(w.p.blocks);  // The ring has been read.
+    if (done == 0) ArriveClusterUnwritten(w.plan().blocks);  // The ring has been read.
     MakeScores(w, pass, scores);
     if (done == 0) {
-      WaitCluster(w.p.blocks);
+      WaitCluster(w.plan().blocks);
       if (w.has_ring() && w.rank == 0) MoveRing(w, folds);
     }
     if (folds && done + kHeads >= group) {
@@ -293,149 +289,70 @@ __device__ void ReadHead(const ReplayWork<kType>& w, float (&scores)[kHeads][kMa
 
 // Grid: (blocks of a cluster, state heads, rows).
 template <StateType kType, int kHeads, bool kWhole>
-__global__ __launch_bounds__(kReplayThreads, kBlocksAtOnce) void ReplayKernel(
+__global__ __launch_bounds__(kReplayThreads, kReplayBlocks) void ReplayKernel(
     const __grid_constant__ ReplayParams p) {
   EnterStream();
   extern __shared__ float4 dynamic[];
   __shared__ float scores[kHeads][kMaxStateRing];
+  const ReplayPlan& plan = p.plan;
   const auto thread = static_cast<int32_t>(threadIdx.x);
   const auto rank = static_cast<int32_t>(blockIdx.x);
   const auto kv_head = static_cast<int32_t>(blockIdx.y);
   const auto row = static_cast<int32_t>(blockIdx.z);
   const int32_t slot = p.args.slots[row];
   if (slot == p.args.sink) {  // All blocks of the cluster or none.
-    ZeroOutputs(p.args, row, kv_head, rank * kReplayThreads + thread, p.blocks * kReplayThreads);
+    ZeroOutputs(p.args, row, kv_head, rank * kReplayThreads + thread, plan.blocks * kReplayThreads);
     return;
   }
   const GatedOperands& op = p.args.operands;
   const HeadState state =
       ViewHead(p.args.shape, p.parts, op.states + slot * op.slot_stride, kv_head);
   const bool has_ring = p.args.shape.state.ring > 0;
-  const ReplayWork<kType> w = {.p = p,
+  const ReplayWork<kType> w = {.params = p,
                                .memory = reinterpret_cast<float*>(dynamic),
                                .state = state,
                                .row = row,
                                .kv_head = kv_head,
                                .rank = rank,
                                .held = has_ring ? HeldIn(state.count) : 0,
-                               .lane = thread % p.lanes,
-                               .group = thread / p.lanes};
+                               .lane = thread % plan.lanes,
+                               .group = thread / plan.lanes};
   ReadHead<kWhole, kHeads>(w, scores);
-  if (p.blocks > 1) {  // The other blocks have read this one's sums.
-    ArriveClusterUnwritten(p.blocks);
-    WaitCluster(p.blocks);
-  }
-}
-
-// Gives out places, in floats.
-struct Places {
-  int32_t end = 0;
-
-  int32_t Take(int32_t floats) {
-    const int32_t begin = end;
-    end += (floats + 3) / 4 * 4;
-    return begin;
-  }
-};
-
-// With as many batches as so many bytes have room for. Returns whether that is enough.
-bool LaysOut(ReplayParams& p, int32_t heads, size_t shared_bytes) {
-  constexpr int32_t kLeastBatches = 2;
-  constexpr int32_t kBatch = kReplayRows * kReplayThreads * 4;
-  const GatedShape& s = p.args.shape;
-  const bool is_int8 = s.state.type == StateType::kInt8;
-  const int32_t held = s.state.Held();
-  Places places;
-  ReplayLayout& at = p.at;
-  at.sums = places.Take(s.key_dim);
-  at.read = places.Take(s.key_dim);
-  at.decay = places.Take(s.key_dim);
-  at.row_decay = is_int8 ? places.Take(s.key_dim) : at.decay;
-  at.key = places.Take(s.key_dim);
-  at.query = places.Take(heads * s.key_dim);
-  at.decayed = places.Take(heads * s.key_dim);
-  at.weight = is_int8 ? places.Take(heads * s.key_dim) : at.decayed;
-  at.value = places.Take(s.value_dim);
-  at.value_sums = places.Take(s.value_gate ? s.value_dim : 0);
-  at.value_read = places.Take(s.value_gate ? s.value_dim : 0);
-  at.value_decay = places.Take(s.value_gate ? s.value_dim : 0);
-  at.largest = places.Take(is_int8 ? s.key_dim : 0);
-  at.ring_keys = places.Take(held * s.key_dim);
-  at.ring_values = places.Take(held * s.value_dim);
-  at.partial = places.Take(p.sums * heads * p.groups * s.value_dim);
-  at.batches = places.end;
-  p.batches =
-      std::min(kReplayBatches, (static_cast<int32_t>(shared_bytes / 4) - at.batches) / kBatch);
-  at.end = at.batches + p.batches * kBatch;
-  return p.batches >= kLeastBatches;
-}
-
-// For several blocks of a multiprocessor at once if they have room.
-void LayOut(ReplayParams& p, int32_t heads) {
-  constexpr size_t kDeclared = sizeof(float) * 4 * kMaxStateRing;  // by kernels, at most
-  constexpr size_t kKept = 1 << 10;  // of a block's shared memory, by the GPU
-  const size_t largest = LargestSharedBytes() - kDeclared;
-  const size_t part = (LargestSharedBytes() + kKept) / kBlocksAtOnce - kKept - kDeclared;
-  SLUICE_CHECK(LaysOut(p, heads, part) || LaysOut(p, heads, largest));
-}
-
-// The largest power of two up to `most` of which `accepts` is true; of 1 it is not asked.
-template <typename Accepts>
-int32_t LargestPower(int32_t most, const Accepts& accepts) {
-  int32_t power = 1;
-  while (2 * power <= most && accepts(2 * power)) power *= 2;
-  return power;
-}
-
-template <StateType kType, int kHeads>
-void Launch(const GatedStepArgs& args, cudaStream_t stream) {
-  const GatedShape& s = args.shape;
-  ReplayParams p = {};
-  p.args = args;
-  p.parts = s.Parts();
-  p.lanes = s.value_dim / kPackedNumbers<kType>;
-  p.groups = std::min({kReplayThreads / p.lanes, s.key_dim, kMostGroups});
-  // A slice fills its batches. Heads that share passes come to one block.
-  p.slices = kHeads > 1 ? 1 : LargestPower(kReplaySlices, [&](int32_t slices) {
-    return s.key_dim % (slices * kReplayRows * p.groups) == 0;
-  });
-  const int32_t room = kBlocksAtOnce * MultiprocessorCount();
-  p.blocks = LargestPower(std::min(LargestCluster(), p.slices), [&](int32_t blocks) {
-    return int64_t{args.rows} * s.kv_heads * blocks <= room;
-  });
-  p.sums = p.blocks == 1 ? 1 : p.slices / p.blocks;
-  LayOut(p, kHeads);
-  const LaunchShape shape = {dim3(p.blocks, s.kv_heads, args.rows), kReplayThreads,
-                             p.at.end * sizeof(float), static_cast<uint32_t>(p.blocks)};
-  const bool whole = kReplayThreads == p.groups * p.lanes &&
-                     s.key_dim % (p.slices * kReplayRows * p.groups) == 0 &&
-                     s.key_dim % (p.blocks * kFoldRows<kType> * p.groups) == 0;
-  if (kHeads == 1 && whole) {
-    LaunchKernel(shape, stream, ReplayKernel<kType, 1, true>, p);
-  } else {
-    LaunchKernel(shape, stream, ReplayKernel<kType, kHeads, false>, p);
+  if (plan.blocks > 1) {  // The other blocks have read this one's sums.
+    ArriveClusterUnwritten(plan.blocks);
+    WaitCluster(plan.blocks);
   }
 }
 
 template <StateType kType>
-void LaunchHeads(const GatedStepArgs& args, cudaStream_t stream) {
-  if (args.shape.heads == args.shape.kv_heads) {
-    Launch<kType, 1>(args, stream);
+void Launch(const GatedStepArgs& args, const ReplayRoom& room, cudaStream_t stream) {
+  constexpr int kHeads = ReplayGroupHeads(kType);
+  const GatedShape& s = args.shape;
+  const ReplayPlan plan = PlanReplay(s, args.rows, room);
+  const ReplayParams params = {args, s.Parts(), plan};
+  const LaunchShape shape = {dim3(plan.blocks, s.kv_heads, args.rows), kReplayThreads,
+                             plan.at.end * sizeof(float), static_cast<uint32_t>(plan.blocks)};
+  if (plan.heads > 1) {
+    LaunchKernel(shape, stream, ReplayKernel<kType, kHeads, false>, params);
+  } else if (plan.whole) {
+    LaunchKernel(shape, stream, ReplayKernel<kType, 1, true>, params);
   } else {
-    Launch<kType, kGroupHeads<kType>>(args, stream);
+    LaunchKernel(shape, stream, ReplayKernel<kType, 1, false>, params);
   }
 }
 
 }  // namespace
 
-void GatedReplayCuda(const GatedStepArgs& args, cudaStream_t stream) {
+void GatedReplayCuda(const GatedStepArgs& args, bool portable, cudaStream_t stream) {
+  const ReplayRoom room = {MultiprocessorCount(), portable ? 1 : LargestCluster(),
+                           portable ? kLeastSharedBytes : LargestSharedBytes()};
   switch (args.shape.state.type) {
     case StateType::kFloat32:
-      return LaunchHeads<StateType::kFloat32>(args, stream);
+      return Launch<StateType::kFloat32>(args, room, stream);
     case StateType::kFloat16:
-      return LaunchHeads<StateType::kFloat16>(args, stream);
+      return Launch<StateType::kFloat16>(args, room, stream);
     case StateType::kInt8:
-      return LaunchHeads<StateType::kInt8>(args, stream);
+      return Launch<StateType::kInt8>(args, room, stream);
   }
 }
 

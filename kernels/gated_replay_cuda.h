@@ -7,6 +7,7 @@
 
 namespace sluice {
 
-void GatedReplayCuda(const GatedStepArgs& args, cudaStream_t stream);
+// `portable`: with no more shared memory than every GPU has, and no clusters.
+void GatedReplayCuda(const GatedStepArgs& args, bool portable, cudaStream_t stream);
 
 }  // namespace sluice

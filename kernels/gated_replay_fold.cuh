@@ -23,37 +23,36 @@ struct BatchRows {
   }
 };
 
-// Batches that are folded together: the more rows, the less often a token is read.
 template <StateType kType>
-constexpr int kFoldBatches = kType == StateType::kInt8 ? 1 : 2;
-template <StateType kType>
-constexpr int kFoldRows = kFoldBatches<kType>* kReplayRows;
+constexpr int kFoldRows = ReplayFoldRows(kType);
 template <StateType kType, bool kWhole>
 using RowsToFold = BatchRows<kType, kFoldRows<kType>, kWhole>;
 
 // Decays the keys of the ring, before the product with values: what was grown back in both factors
-// might overflow.
+// might overflow. Those of a ring that is not copied are decayed as they are read.
 template <StateType kType>
 __device__ void DecayKeys(const ReplayWork<kType>& w) {
+  if (!w.plan().copies_ring) return;
   const int32_t key_dim = w.shape().key_dim;
   for (int32_t c = threadIdx.x; c < key_dim; c += kReplayThreads) {
-    const float decay = w.at(w.p.at.decay)[c];
-    float* key = w.at(w.p.at.ring_keys) + c;
+    const float decay = w.at(w.plan().at.decay)[c];
+    float* key = w.at(w.plan().at.ring_keys) + c;
 #pragma unroll 4
     for (int32_t j = 0; j < w.held; ++j, key += key_dim) *key *= decay;
   }
 }
 
-// rows += keys^T values of a token: [K], and a row laid out as ring_values.
-template <StateType kType, bool kWhole>
-__device__ void AddToken(const ReplayWork<kType>& w, const float* keys, const float* values,
+// rows += key^T value of a token: key_of(r) is that of row r, value_at(n) the quad of values of the
+// rows' numbers from n on.
+template <StateType kType, bool kWhole, typename KeyOf, typename ValueAt>
+__device__ void AddToken(const KeyOf& key_of, const ValueAt& value_at,
                          RowsToFold<kType, kWhole>& batch) {
   float key[kFoldRows<kType>];
 #pragma unroll
-  for (int r = 0; r < kFoldRows<kType>; ++r) key[r] = batch.At(r, keys, w.shape().key_dim);
+  for (int r = 0; r < kFoldRows<kType>; ++r) key[r] = key_of(r);
 #pragma unroll
   for (int n = 0; n < kPackedNumbers<kType>; n += 4) {
-    const float4 v = LoadQuad(values + 4 * w.lane + n * w.p.lanes);
+    const float4 v = value_at(n);
 #pragma unroll
     for (int r = 0; r < kFoldRows<kType>; ++r) {
       float* const x = batch.rows[r].v + n;
@@ -65,11 +64,34 @@ __device__ void AddToken(const ReplayWork<kType>& w, const float* keys, const fl
   }
 }
 
+// Of a token in shared memory: [K], and a row laid out as ring_values.
+template <StateType kType, bool kWhole>
+__device__ void AddShared(const ReplayWork<kType>& w, const float* keys, const float* values,
+                          RowsToFold<kType, kWhole>& batch) {
+  const int32_t key_dim = w.shape().key_dim;
+  AddToken<kType>([&](int r) { return batch.At(r, keys, key_dim); },
+                  [&](int n) { return LoadQuad(values + 4 * w.lane + n * w.plan().lanes); }, batch);
+}
+
+// Of a ring that is not copied.
+template <StateType kType, bool kWhole>
+__device__ void AddKept(const ReplayWork<kType>& w, RowsToFold<kType, kWhole>& batch) {
+  const int32_t key_dim = w.shape().key_dim;
+  const float* const decay = w.at(w.plan().at.decay);
+  const float* keys = w.state.keys;
+  const float* values = w.state.values + w.lane * kPackedNumbers<kType>;
+#pragma unroll 1
+  for (int32_t j = 0; j < w.held; ++j, keys += key_dim, values += w.shape().value_dim) {
+    AddToken<kType>([&](int r) { return batch.At(r, keys, key_dim) * batch.At(r, decay, key_dim); },
+                    [&](int n) { return LoadQuad(values + n); }, batch);
+  }
+}
+
 template <StateType kType, bool kWhole>
 __device__ void DecayColumns(const ReplayWork<kType>& w, RowsToFold<kType, kWhole>& batch) {
 #pragma unroll
   for (int n = 0; n < kPackedNumbers<kType>; n += 4) {
-    const float4 decay = LoadQuad(w.at(w.p.at.value_decay) + 4 * w.lane + n * w.p.lanes);
+    const float4 decay = LoadQuad(w.at(w.plan().at.value_decay) + 4 * w.lane + n * w.plan().lanes);
 #pragma unroll
     for (int r = 0; r < kFoldRows<kType>; ++r) {
       float* const x = batch.rows[r].v + n;
@@ -87,18 +109,22 @@ __device__ void Fold(const ReplayWork<kType>& w, RowsToFold<kType, kWhole>& batc
   const GatedShape& s = w.shape();
 #pragma unroll
   for (int r = 0; r < kFoldRows<kType>; ++r) {
-    const float decay = batch.At(r, w.at(w.p.at.row_decay), s.key_dim);
+    const float decay = batch.At(r, w.at(w.plan().at.row_decay), s.key_dim);
 #pragma unroll
     for (int n = 0; n < kPackedNumbers<kType>; ++n) batch.rows[r].v[n] *= decay;
   }
-  const float* keys = w.at(w.p.at.ring_keys);
-  const float* values = w.at(w.p.at.ring_values);
+  if (w.plan().copies_ring) {
+    const float* keys = w.at(w.plan().at.ring_keys);
+    const float* values = w.at(w.plan().at.ring_values);
 #pragma unroll 1
-  for (int32_t j = 0; j < w.held; ++j, keys += s.key_dim, values += s.value_dim) {
-    AddToken(w, keys, values, batch);
+    for (int32_t j = 0; j < w.held; ++j, keys += s.key_dim, values += s.value_dim) {
+      AddShared(w, keys, values, batch);
+    }
+  } else {
+    AddKept(w, batch);
   }
   if (s.value_gate) DecayColumns(w, batch);
-  AddToken(w, w.at(w.p.at.key), w.at(w.p.at.value), batch);
+  AddShared(w, w.at(w.plan().at.key), w.at(w.plan().at.value), batch);
 }
 
 // One over the scales of a thread's rows.
@@ -113,7 +139,7 @@ template <StateType kType, bool kWhole>
 __device__ RowInverses<kType> ScaleRows(const ReplayWork<kType>& w,
                                         const RowsToFold<kType, kWhole>& batch) {
   const int32_t key_dim = w.shape().key_dim;
-  auto* const largest = reinterpret_cast<uint32_t*>(w.at(w.p.at.largest));
+  auto* const largest = reinterpret_cast<uint32_t*>(w.at(w.plan().at.largest));
   // Lanes of the warp that have the same rows.
   const unsigned team = __match_any_sync(kAllLanes, w.group);
   const bool leads = __ffs(static_cast<int>(team)) - 1 == static_cast<int>(threadIdx.x) % kWarp;
@@ -151,7 +177,7 @@ __device__ void FoldRows(const ReplayWork<kType>& w, RowsToFold<kType, kWhole>& 
 #pragma unroll
   for (int r = 0; r < kFoldRows<kType>; ++r) {
     if (!batch.Has(r, w.shape().key_dim)) continue;
-    matrix[batch.channels[r] * w.p.lanes] = PackNumbers<kType>(batch.rows[r], inverses.v[r]);
+    matrix[batch.channels[r] * w.plan().lanes] = PackNumbers<kType>(batch.rows[r], inverses.v[r]);
   }
 }
 

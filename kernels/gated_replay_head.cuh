@@ -11,25 +11,27 @@
 
 namespace sluice {
 
+// Of either format: few numbers a head are not worth a kernel of their own.
 __device__ inline float LoadNumber(const void* from, int64_t at, DType dtype) {
   return dtype == DType::kFloat32 ? static_cast<const float*>(from)[at]
                                   : ToFloat(static_cast<const __nv_bfloat16*>(from)[at]);
 }
 
-// Starts copying the ring to shared memory.
+// Starts copying the ring to shared memory, if there is room for it.
 template <StateType kType>
 __device__ void FetchRing(const ReplayWork<kType>& w) {
+  if (!w.plan().copies_ring) return;
   const auto thread = static_cast<int32_t>(threadIdx.x);
   const int32_t key_quads = w.held * w.shape().key_dim / 4;
   for (int32_t i = thread; i < key_quads; i += kReplayThreads) {
-    CopyAsync(w.at(w.p.at.ring_keys) + 4 * i, w.state.keys + 4 * i, true);
+    CopyAsync(w.at(w.plan().at.ring_keys) + 4 * i, w.state.keys + 4 * i, true);
   }
   const int32_t row_quads = w.shape().value_dim / 4;
   for (int32_t i = thread; i < w.held * row_quads; i += kReplayThreads) {
     const int32_t j = i / row_quads;
     const int32_t to =
-        j * w.shape().value_dim + PlaceOfColumn<kType>(w.p.lanes, 4 * (i - j * row_quads));
-    CopyAsync(w.at(w.p.at.ring_values) + to, w.state.values + 4 * i, true);
+        j * w.shape().value_dim + PlaceOfColumn<kType>(w.plan().lanes, 4 * (i - j * row_quads));
+    CopyAsync(w.at(w.plan().at.ring_values) + to, w.state.values + 4 * i, true);
   }
 }
 
@@ -119,9 +121,9 @@ __device__ void StoreQueries(const ReplayWork<kType>& w, const float (&query)[kH
   for (int h = 0; h < kHeads; ++h) {
     const int32_t at = h * w.shape().key_dim + c;
     const float decayed = query[h] * read;
-    w.at(w.p.at.query)[at] = query[h];
-    w.at(w.p.at.decayed)[at] = decayed;
-    if (kType == StateType::kInt8) w.at(w.p.at.weight)[at] = decayed * row_scale;
+    w.at(w.plan().at.query)[at] = query[h];
+    w.at(w.plan().at.decayed)[at] = decayed;
+    if (kType == StateType::kInt8) w.at(w.plan().at.weight)[at] = decayed * row_scale;
   }
 }
 
@@ -130,7 +132,7 @@ __device__ void StoreQueries(const ReplayWork<kType>& w, const float (&query)[kH
 template <int kHeads, StateType kType>
 __device__ bool StoreFactors(const ReplayWork<kType>& w, const HeadOperands<kHeads>& x) {
   using Operands = HeadOperands<kHeads>;
-  const ReplayLayout& at = w.p.at;
+  const ReplayLayout& at = w.plan().at;
   bool passes = false;
   VisitOwn<Operands::kChannels>(w.shape().key_dim, [&](int i, int32_t c) {
     const auto& channel = x.channels[i];
@@ -150,7 +152,7 @@ __device__ bool StoreFactors(const ReplayWork<kType>& w, const HeadOperands<kHea
   });
   VisitOwn<Operands::kColumns>(w.shape().value_dim, [&](int i, int32_t v) {
     const auto& column = x.columns[i];
-    const int32_t place = PlaceOfColumn<kType>(w.p.lanes, v);
+    const int32_t place = PlaceOfColumn<kType>(w.plan().lanes, v);
     w.at(at.value)[place] = column.value;
     if (!w.shape().value_gate) return;
     const float now = column.before + column.log_decay;
@@ -169,7 +171,7 @@ __device__ void MakeQueries(const ReplayWork<kType>& w, const HeadPass& pass) {
     float query[kHeads];
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) query[h] = QueryAt(w, pass, h, c);
-    StoreQueries(w, query, w.at(w.p.at.read)[c], RowScaleAt(w, c), c);
+    StoreQueries(w, query, w.at(w.plan().at.read)[c], RowScaleAt(w, c), c);
   }
 }
 
@@ -177,19 +179,22 @@ __device__ void MakeQueries(const ReplayWork<kType>& w, const HeadPass& pass) {
 template <StateType kType>
 __device__ float RingScore(const ReplayWork<kType>& w, int32_t h, int32_t j) {
   const int32_t key_dim = w.shape().key_dim;
-  const float* const query = w.at(w.p.at.decayed) + h * key_dim;
-  const float* const keys = w.at(w.p.at.ring_keys) + j * key_dim;
-  float sum = 0.0F;
+  const float* const query = w.at(w.plan().at.decayed) + h * key_dim;
+  const auto dot = [&](const float* keys) {
+    float sum = 0.0F;
 #pragma unroll 2
-  for (int32_t c = threadIdx.x % kWarp * 4; c < key_dim; c += 4 * kWarp) {
-    const float4 k = LoadQuad(keys + c);
-    const float4 q = LoadQuad(query + c);
-    sum = fmaf(q.x, k.x, sum);
-    sum = fmaf(q.y, k.y, sum);
-    sum = fmaf(q.z, k.z, sum);
-    sum = fmaf(q.w, k.w, sum);
-  }
-  return sum;
+    for (int32_t c = threadIdx.x % kWarp * 4; c < key_dim; c += 4 * kWarp) {
+      const float4 k = LoadQuad(keys + c);
+      const float4 q = LoadQuad(query + c);
+      sum = fmaf(q.x, k.x, sum);
+      sum = fmaf(q.y, k.y, sum);
+      sum = fmaf(q.z, k.z, sum);
+      sum = fmaf(q.w, k.w, sum);
+    }
+    return sum;
+  };
+  const int32_t at = j * key_dim;
+  return w.plan().copies_ring ? dot(w.at(w.plan().at.ring_keys) + at) : dot(w.state.keys + at);
 }
 
 // The same with the token itself, which is not decayed.
@@ -202,7 +207,7 @@ __device__ float OwnScore(const ReplayWork<kType>& w, int32_t h) {
 #pragma unroll 2
   for (int32_t c = threadIdx.x % kWarp; c < key_dim; c += kWarp) {
     const float weight = w.exclusive() ? bonus[int64_t{w.kv_head} * key_dim + c] : 1.0F;
-    sum = fmaf(w.at(w.p.at.query)[h * key_dim + c], w.at(w.p.at.key)[c] * weight, sum);
+    sum = fmaf(w.at(w.plan().at.query)[h * key_dim + c], w.at(w.plan().at.key)[c] * weight, sum);
   }
   return sum;
 }
@@ -228,17 +233,20 @@ template <int kHeads, StateType kType>
 __device__ float4 OutputsAt(const ReplayWork<kType>& w,
                             const float (&scores)[kHeads][kMaxStateRing], int h, int32_t column,
                             float4 sum) {
-  const int32_t place = PlaceOfColumn<kType>(w.p.lanes, column);
-  const float* values = w.at(w.p.at.ring_values) + place;
+  const int32_t place = PlaceOfColumn<kType>(w.plan().lanes, column);
+  const auto add_ring = [&](const float* values) {
 #pragma unroll 5
-  for (int32_t j = 0; j < w.held; ++j, values += w.shape().value_dim) {
-    sum = Add(sum, scores[h][j], LoadQuad(values));
+    for (int32_t j = 0; j < w.held; ++j, values += w.shape().value_dim) {
+      sum = Add(sum, scores[h][j], LoadQuad(values));
+    }
+  };
+  if (w.plan().copies_ring) {
+    add_ring(w.at(w.plan().at.ring_values) + place);
+  } else {
+    add_ring(w.state.values + column);
   }
-  if (w.shape().value_gate) {
-    const float4 read = LoadQuad(w.at(w.p.at.value_read) + column);
-    sum = make_float4(sum.x * read.x, sum.y * read.y, sum.z * read.z, sum.w * read.w);
-  }
-  return Add(sum, scores[h][w.held], LoadQuad(w.at(w.p.at.value) + place));
+  if (w.shape().value_gate) sum = Times(sum, LoadQuad(w.at(w.plan().at.value_read) + column));
+  return Add(sum, scores[h][w.held], LoadQuad(w.at(w.plan().at.value) + place));
 }
 
 // Adds the token to the ring, or empties the ring that was folded with it.
@@ -248,18 +256,18 @@ __device__ void MoveRing(const ReplayWork<kType>& w, bool folds) {
   const int64_t held = w.held;
   if (threadIdx.x == 0) *reinterpret_cast<int32_t*>(w.state.count) = folds ? 0 : w.held + 1;
   for (int32_t c = threadIdx.x; c < s.key_dim; c += kReplayThreads) {
-    const float sum = w.at(w.p.at.sums)[c];
+    const float sum = w.at(w.plan().at.sums)[c];
     w.state.log_decay[c] = folds ? 0.0F : sum;
-    if (!folds) w.state.keys[held * s.key_dim + c] = w.at(w.p.at.key)[c] * expf(-sum);
+    if (!folds) w.state.keys[held * s.key_dim + c] = w.at(w.plan().at.key)[c] * expf(-sum);
   }
   for (int32_t v = threadIdx.x; v < s.value_dim; v += kReplayThreads) {
     float grown = 1.0F;
     if (s.value_gate) {
-      const float sum = w.at(w.p.at.value_sums)[v];
+      const float sum = w.at(w.plan().at.value_sums)[v];
       w.state.value_log_decay[v] = folds ? 0.0F : sum;
       grown = expf(-sum);
     }
-    const float value = w.at(w.p.at.value)[PlaceOfColumn<kType>(w.p.lanes, v)];
+    const float value = w.at(w.plan().at.value)[PlaceOfColumn<kType>(w.plan().lanes, v)];
     if (!folds) w.state.values[held * s.value_dim + v] = value * grown;
   }
 }

@@ -19,6 +19,9 @@ void CheckNormOf(const GatedStepArgs& args) {
   SLUICE_CHECK(norm.dtype == args.shape.dtype && norm.rows == args.rows);
   SLUICE_CHECK(int64_t{norm.groups} * norm.dim == width);
   SLUICE_CHECK(norm.x == args.operands.out && norm.x_stride == width);
+  const GatedOperands& op = args.operands;
+  SLUICE_CHECK(norm.y != op.q && norm.y != op.k && norm.y != op.v);
+  SLUICE_CHECK(args.log_gate == nullptr || norm.y != args.log_gate->x);
 }
 
 }  // namespace

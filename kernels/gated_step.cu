@@ -77,9 +77,9 @@ void LaunchStep(const GatedStepArgs& args, cudaStream_t stream) {
 }
 
 // The step alone, over states of any format.
-void LaunchAlone(const GatedStepArgs& args, cudaStream_t stream) {
+void LaunchAlone(const GatedStepArgs& args, bool portable, cudaStream_t stream) {
   if (!args.shape.state.IsPlain()) {
-    GatedReplayCuda(args, stream);
+    GatedReplayCuda(args, portable, stream);
     return;
   }
   DispatchDType(args.shape.dtype, [&](auto zero) {
@@ -93,7 +93,7 @@ void LaunchAlone(const GatedStepArgs& args, cudaStream_t stream) {
 
 }  // namespace
 
-void GatedStepCuda(const GatedStepArgs& args, cudaStream_t stream) {
+void GatedStepCuda(const GatedStepArgs& args, bool portable, cudaStream_t stream) {
   const GatedOperands& op = args.operands;
   CheckGatedStep(args);
   SLUICE_CHECK(args.rows <= 65535);
@@ -105,7 +105,7 @@ void GatedStepCuda(const GatedStepArgs& args, cudaStream_t stream) {
   if (fusion.log_gate || fusion.norm) {
     FusedStepCuda(args, fusion, stream);
   } else {
-    LaunchAlone(args, stream);
+    LaunchAlone(args, portable, stream);
   }
   if (args.norm != nullptr && !fusion.norm) NormCuda(*args.norm, stream);
 }

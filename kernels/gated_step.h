@@ -33,7 +33,8 @@ struct GatedStepArgs {
   // unwritten. Null: it is there.
   const LogGateArgs* log_gate = nullptr;
   // What is done to operands.out, its x, afterwards, for the same rows. Of that, what y does not
-  // cover may be left unwritten. Null: nothing.
+  // cover may be left unwritten; y is none of what else the step and its log_gate read. Null:
+  // nothing.
   const NormArgs* norm = nullptr;
 };
 
@@ -63,8 +64,13 @@ inline int64_t GatedStepBytes(const GatedStepArgs& args) {
     row += args.log_gate->rank * DTypeBytes(s.dtype) - s.GateCols() * 4;
     weights = s.GateCols() * (args.log_gate->rank + 1) * 4;
   }
-  if (args.norm != nullptr && args.norm->gate != nullptr) {
-    row += int64_t{s.heads} * s.value_dim * DTypeBytes(s.dtype);
+  if (args.norm != nullptr) {
+    const NormArgs& norm = *args.norm;
+    const int64_t width = int64_t{s.heads} * s.value_dim;
+    if (norm.gate != nullptr) row += width * DTypeBytes(s.dtype);
+    const int64_t channels = norm.wide_weight ? width : norm.dim;
+    if (norm.weight != nullptr) weights += channels * 4;
+    if (norm.bias != nullptr) weights += channels * 4;
   }
   return args.rows * row + weights;
 }

@@ -132,10 +132,6 @@ __device__ inline float4 Blend(float a, float4 x, float b, float4 y) {
                      fmaf(a, x.w, b * y.w));
 }
 
-__device__ inline float4 Times(float4 x, float4 y) {
-  return make_float4(x.x * y.x, x.y * y.y, x.z * y.z, x.w * y.w);
-}
-
 // A store of 16 bytes that the compiler does not take apart.
 __device__ inline void StoreWhole(float* to_global, float4 x) {
   asm volatile(

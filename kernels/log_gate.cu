@@ -54,7 +54,8 @@ __global__ __launch_bounds__(kThreads) void LogGateKernel(
 void CheckLogGate(const LogGateArgs& args) {
   SLUICE_CHECK(args.rows >= 0 && args.dim > 0 && args.dim % 8 == 0);
   SLUICE_CHECK(args.rank >= 8 && args.rank <= kMaxGateRank && args.rank % 8 == 0);
-  SLUICE_CHECK(args.normalizer > 0.0F && IsAligned16(args.weight));
+  SLUICE_CHECK(args.normalizer > 0.0F && args.clamp_min <= 0.0F);
+  SLUICE_CHECK(args.x_stride >= args.rank && IsAligned16(args.weight));
 }
 
 void LogGateCuda(const LogGateArgs& args, cudaStream_t stream) {

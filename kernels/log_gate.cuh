@@ -7,8 +7,6 @@
 
 namespace sluice {
 
-constexpr int32_t kMaxGateRank = 64;
-
 // Adds the next four products of a channel.
 __device__ inline float AddProducts(float sum, float4 x, float4 weight) {
   sum = fmaf(x.x, weight.x, sum);

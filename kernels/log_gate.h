@@ -17,15 +17,17 @@
 
 namespace sluice {
 
+constexpr int32_t kMaxGateRank = 64;
+
 struct LogGateArgs {
   DType dtype;  // of x: float32, or bfloat16 on CUDA
   int32_t rows;
   int32_t rank;         // 16 in fla: 8..64, multiple of 8
   int32_t dim;          // gate channels (kv heads * K), multiple of 8
   float normalizer;     // > 0; 16 in fla
-  float clamp_min;      // -infinity for none
+  float clamp_min;      // <= 0; -infinity for none
   const void* x;        // [rows, rank], rows x_stride apart
-  int64_t x_stride;     // in elements
+  int64_t x_stride;     // in elements, >= rank
   const float* weight;  // [dim, rank]
   const float* bias;    // [dim]
   float* log_decay;     // [rows, dim], each <= 0

@@ -21,7 +21,7 @@ template <int kChannels>
 HWY_INLINE void LogGateBlock(const LogGateArgs& args, int64_t begin, int64_t end, int64_t channel) {
   const hn::CappedTag<float, kChannels> d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  HWY_ALIGN float weight[64 * kChannels];  // [rank, kChannels]
+  HWY_ALIGN float weight[kMaxGateRank * kChannels];  // [rank, kChannels]
   for (int64_t j = 0; j < args.rank; ++j) {
     for (int64_t c = 0; c < kChannels; ++c) {
       weight[j * kChannels + c] = args.weight[(channel + c) * args.rank + j];
@@ -63,7 +63,7 @@ HWY_EXPORT(LogGateRows);
 void LogGateCpu(const LogGateArgs& args, ThreadPool& pool) {
   SLUICE_CHECK(args.dtype == DType::kFloat32);
   SLUICE_CHECK(args.rows >= 0);
-  SLUICE_CHECK(args.rank >= 8 && args.rank <= 64 && args.rank % 8 == 0);
+  SLUICE_CHECK(args.rank >= 8 && args.rank <= kMaxGateRank && args.rank % 8 == 0);
   SLUICE_CHECK(args.dim > 0 && args.dim % 8 == 0);
   SLUICE_CHECK(args.normalizer > 0);
   SLUICE_CHECK(args.clamp_min <= 0);

@@ -83,6 +83,10 @@ __device__ inline float4 Add(float4 sum, float a, float4 x) {
                      fmaf(a, x.w, sum.w));
 }
 
+__device__ inline float4 Times(float4 x, float4 y) {
+  return make_float4(x.x * y.x, x.y * y.y, x.z * y.z, x.w * y.w);
+}
+
 // Two numbers; `p` is aligned to them.
 __device__ inline float2 LoadPair(const float* p) { return *reinterpret_cast<const float2*>(p); }
 __device__ inline float2 LoadPair(const __nv_bfloat16* p) {

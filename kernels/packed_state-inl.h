@@ -50,7 +50,8 @@ HWY_INLINE float PackedScale(const HeadState& state, int64_t channel) {
   return kType == StateType::kInt8 ? state.scales[channel] : 1.0F;
 }
 
-// To nearest, ties to even, saturating: in integers, since not every instruction set rounds.
+// To nearest, ties to even, saturating, and what is no number stays none: in integers, since not
+// every instruction set rounds.
 HWY_INLINE void StoreFloat16(FloatVec x, uint16_t* to) {
   const Floats d;
   const hn::RebindToUnsigned<Floats> d32;
@@ -67,18 +68,25 @@ HWY_INLINE void StoreFloat16(FloatVec x, uint16_t* to) {
   const auto half = hn::Set(d, 0.5F);
   const auto tiny = hn::Sub(hn::BitCast(d32, hn::Add(size, half)), hn::BitCast(d32, half));
   const auto is_tiny = hn::RebindMask(d32, hn::Lt(size, hn::Set(d, 0x1p-14F)));
-  const auto all = hn::Or(hn::IfThenElse(is_tiny, tiny, normal), hn::ShiftRight<16>(sign));
+  const auto is_none = hn::RebindMask(d32, hn::IsNaN(x));
+  const auto none = hn::Set(d32, 0x7E00);
+  const auto number = hn::IfThenElse(is_none, none, hn::IfThenElse(is_tiny, tiny, normal));
+  const auto all = hn::Or(number, hn::ShiftRight<16>(sign));
   hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di32, all)), d16, to);
 }
 
-// The largest magnitude of a row's float32.
+// The largest magnitude of a row's float32, by its bits: so what is no number is larger than all.
 HWY_INLINE float LargestOf(const float* row, int64_t count) {
   const Floats d;
-  auto largest = hn::Zero(d);
+  const hn::RebindToSigned<Floats> di32;
+  auto largest = hn::Zero(di32);
   for (int64_t i = 0; i < count; i += FloatLanes()) {
-    largest = hn::Max(largest, hn::Abs(hn::LoadU(d, row + i)));
+    largest = hn::Max(largest, hn::BitCast(di32, hn::Abs(hn::LoadU(d, row + i))));
   }
-  return hn::GetLane(hn::MaxOfLanes(d, largest));
+  const int32_t bits = hn::GetLane(hn::MaxOfLanes(di32, largest));
+  float value = 0;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
 }
 
 // Rounds a row of float32 into row `channel` of the matrix.

@@ -1,6 +1,7 @@
 #include "engine/layers/head_output.h"
 
 #include "engine/status_macros.h"
+#include "kernels/check.h"
 
 namespace sluice {
 
@@ -30,6 +31,7 @@ void HeadOutput::Forward(const Compute& compute, int32_t rows, void* o, const vo
 
 NormArgs HeadOutput::Norm(const Compute& compute, int32_t rows, void* o, const void* gate,
                           int64_t gate_stride) const {
+  SLUICE_CHECK(spec_.normed);
   const int64_t width = int64_t{spec_.heads} * spec_.head_dim;
   return {.dtype = compute.act,
           .rows = rows,

@@ -11,8 +11,8 @@
 
 namespace sluice {
 
-// What a layer may do before and after its recurrence, to all rows of the batch: as GatedStepArgs
-// has them, which is where they are done if all rows are decode rows.
+// The prologue and the epilogue that a layer may have around its recurrence, for all rows of the
+// batch: as GatedStepArgs has them, which is where they are done if all rows are decode rows.
 struct RecurrenceEnds {
   const LogGateArgs* log_gate = nullptr;
   const NormArgs* norm = nullptr;

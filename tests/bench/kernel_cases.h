@@ -55,7 +55,7 @@ struct Mixer {
 
 void TimeGatedStep(KernelTimer& timer, const Mixer& m, int32_t rows);
 // With a forget gate of rank 16 before it and a gated norm after it.
-void TimeGatedStepFused(KernelTimer& timer, const Mixer& m, int32_t rows);
+void TimeGatedStepWithParts(KernelTimer& timer, const Mixer& m, int32_t rows);
 // Over states of another format; with a ring, the mean of a step over the ring's whole cycle.
 void TimeGatedReplay(KernelTimer& timer, const Mixer& m, const StateFormat& format, int32_t rows);
 void TimeGatedChunk(KernelTimer& timer, const Mixer& m, int32_t sequences, int32_t length);

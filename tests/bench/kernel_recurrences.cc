@@ -191,7 +191,7 @@ void TimeGatedStep(KernelTimer& timer, const Mixer& m, int32_t rows) {
              });
 }
 
-void TimeGatedStepFused(KernelTimer& timer, const Mixer& m, int32_t rows) {
+void TimeGatedStepWithParts(KernelTimer& timer, const Mixer& m, int32_t rows) {
   GatedStepArgs args = {.shape = WithFormat(timer, m.shape), .rows = rows};
   const GatedShape& s = args.shape;
   LogGateArgs gate = {.dtype = s.dtype,
@@ -222,7 +222,8 @@ void TimeGatedStepFused(KernelTimer& timer, const Mixer& m, int32_t rows) {
   args.log_gate = &gate;
   args.norm = &norm;
   norm.gate = norm_gate[0];  // counts as bytes
-  timer.Time({"gated_step fused", Format("B=%lld", rows) + " " + m.name, GatedStepBytes(args)},
+  timer.Time({"gated_step with gate and norm", Format("B=%lld", rows) + " " + m.name,
+              GatedStepBytes(args)},
              [&](int64_t call) {
                args.slots = slots.at<int32_t>(call);
                args.operands = rings.At(call);

@@ -46,13 +46,15 @@ std::vector<Mixer> OtherMixers() {
 }
 
 void TimeOtherMixers(KernelTimer& timer) {
+  const bool is_cpu = timer.device().kind() == DeviceKind::kCpu;
   for (const Mixer& m : OtherMixers()) {
-    for (const int32_t rows : {1, 64}) {
-      if (timer.Wants("gated_step")) TimeGatedStep(timer, m, rows);
+    for (const int32_t rows : {1, 64, 128, 256}) {
+      if (!timer.Wants("gated_step") || (is_cpu && rows > 64)) continue;
+      TimeGatedStep(timer, m, rows);
     }
     if (!timer.Wants("gated_chunk")) continue;
     TimeGatedChunk(timer, m, 1, 2048);
-    if (timer.device().kind() != DeviceKind::kCpu) TimeGatedChunk(timer, m, 8, 2048);
+    if (!is_cpu) TimeGatedChunk(timer, m, 8, 2048);
   }
 }
 
@@ -76,8 +78,8 @@ void TimeMixer(KernelTimer& timer, const ModelShape& m) {
     if (!timer.Wants("gated_step") || (is_cpu && rows > 64)) continue;
     TimeGatedStep(timer, mixer, rows);
   }
-  for (const int32_t rows : {1, 8, 64}) {
-    if (timer.Wants("gated_step fused")) TimeGatedStepFused(timer, mixer, rows);
+  for (const int32_t rows : {1, 4, 8, 16, 64}) {
+    if (timer.Wants("gated_step with gate and norm")) TimeGatedStepWithParts(timer, mixer, rows);
   }
   if (timer.Wants("gated_step")) TimeFormats(timer, mixer);
   if (timer.Wants("gated_chunk")) {

@@ -47,10 +47,11 @@ class RecordingDevice : public OpCounter {
   int played = 0;
 };
 
-// Records nothing, whatever the device.
+// Records nothing and does nothing behind the caller's back, whatever the device.
 class PlainDevice : public OpCounter {
  public:
   using OpCounter::OpCounter;
+  bool RunsBehind() const override { return false; }
   std::unique_ptr<Recording> Record(const std::function<void()>& /*queue*/) override {
     return nullptr;
   }
@@ -178,6 +179,23 @@ TEST_P(StepRunnerTest, RowsThatFillUpABatchMoveNoState) {
   run.Decode(9);  // of 16 rows
   EXPECT_EQ(run.Sink(), before);
   EXPECT_EQ(run.StateOf(10), idle);
+}
+
+// Which is what the engine does with a sequence that has met a stop string: no plan has it any
+// more.
+TEST_P(StepRunnerTest, AStateThatIsLeftIsThatOfARunWithoutOverlap) {
+  for (const StateFormat& format : {StateFormat{}, StateFormat{StateType::kInt8, 4}}) {
+    RecordingDevice behind(OpenTestDevice(GetParam()));
+    PlainDevice plain(OpenTestDevice(GetParam()));
+    TinySteps overlapped(files_, &behind, format);
+    TinySteps alone(files_, &plain, format);
+    for (TinySteps* run : {&overlapped, &alone}) {
+      run->Prefill();
+      for (int step = 0; step < 3; ++step) run->Decode(kSequences);
+    }
+    for (int step = 0; step < 3; ++step) overlapped.Decode(kSequences - 1);
+    EXPECT_TRUE(overlapped.StateOf(kSequences - 1) == alone.StateOf(kSequences - 1));
+  }
 }
 
 TEST_P(StepRunnerTest, RecordsAsManyRowsAsThereAreSlots) {

@@ -1,6 +1,8 @@
 // States of every format, token by token and before and after chunks.
 #include <cmath>
 #include <cstdint>
+#include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -159,6 +161,40 @@ TEST_P(GatedReplayTest, AgreesWithTheOracleAtEverySize) {
   }
 }
 
+// Rings that do not fit beside the rest of a head into what every GPU has, and those that do; rows
+// that come to threads in an odd number of batches. With or without the room, the bits are the
+// same.
+TEST_P(GatedReplayTest, FoldsLongRingsOfLargeHeads) {
+  std::unique_ptr<Device> portable;
+  if (is_cuda()) {
+    std::string error;
+    portable = CreateCudaDevice({.portable = true}, &error);
+    ASSERT_NE(portable, nullptr) << error;
+  }
+  const GatedKind two_gates = {.name = "two gates", .value_gate = true};
+  uint64_t seed = 1350;
+  for (const Sizes& size : {Sizes{2, 2, 256, 512}, Sizes{5, 1, 512, 528}, Sizes{2, 2, 48, 208}}) {
+    for (const StateType type : kTypes) {
+      for (const int32_t ring : {16, 32}) {
+        if (!is_cuda() && (ring == 32 || size.key_dim != 48)) continue;
+        SCOPED_TRACE(testing::Message()
+                     << FormatName({type, ring}) << " H=" << size.heads << "/" << size.kv_heads
+                     << " K=" << size.key_dim << " V=" << size.value_dim);
+        const GatedShape shape =
+            ScaledShape(DType::kFloat32, size.heads, size.kv_heads, size.key_dim, size.value_dim);
+        const GatedProblem p = MakeGatedProblem(WithState(shape, {type, ring}), Runs(1, ring + 2),
+                                                Gates::kMixed, ++seed, two_gates);
+        const GatedOutcome got = Replay(p);
+        ExpectAgreesWithReplay(p, got, ToleranceOf(p.shape));
+        if (!is_cuda()) continue;
+        const GatedOutcome same = RunReplay(*portable, p, 0, ring + 2, p.states);
+        EXPECT_TRUE(SameBits(same.out, got.out));
+        EXPECT_TRUE(SameState(same.states, got.states));
+      }
+    }
+  }
+}
+
 TEST_P(GatedReplayTest, ARowDoesNotDependOnItsBatchNorOnItsSlot) {
   for (const StateFormat& format : AllFormats()) {
     if (format.IsPlain()) continue;
@@ -181,7 +217,8 @@ TEST_P(GatedReplayTest, ARowDoesNotDependOnHowManyShareAHead) {
   for (const StateType type : kTypes) {
     for (const GatedKind& kind : AllGatedKinds()) {
       if (!is_cuda() && kind.gate != GateKind::kVector) continue;
-      for (const int32_t rows : {9, is_cuda() ? 80 : 10}) {
+      // On a GPU by four blocks, two and one, if it has 106 to 191 multiprocessors.
+      for (const int32_t rows : is_cuda() ? std::vector<int32_t>{9, 24, 80} : std::vector{9, 10}) {
         SCOPED_TRACE(testing::Message()
                      << static_cast<int>(type) << " " << kind.name << " " << rows << " rows");
         const int32_t value_dim = is_cuda() && std::string(kind.name) == "vector" ? 512 : 64;
@@ -242,6 +279,24 @@ TEST_P(GatedReplayTest, KeepsASaturatedStateFinite) {
     for (int t = 0; t < 12; ++t) got = RunReplay(device(), p, 0, 1, got.states);
     for (const double s : RowOf(p, got, 1)) EXPECT_EQ(s, -65504) << ring;
     for (const float o : got.out) EXPECT_TRUE(std::isfinite(o));
+  }
+}
+
+// In float16 by itself, in int8 with its row.
+TEST_P(GatedReplayTest, KeepsWhatIsNoNumber) {
+  std::vector<float> value(16, 2);
+  value[5] = std::numeric_limits<float>::quiet_NaN();
+  for (const StateType type : kTypes) {
+    const GatedProblem p = OneProduct({type, 0}, 1, value);
+    const GatedOutcome got = Replay(p);
+    const std::vector<double> row = RowOf(p, got, 1);
+    for (int i = 0; i < 16; ++i) {
+      const bool is_none = i == 5 || type == StateType::kInt8;
+      EXPECT_EQ(std::isnan(row[i]), is_none) << FormatName(p.shape.state) << " " << i;
+      if (!is_none) {
+        EXPECT_EQ(row[i], 2);
+      }
+    }
   }
 }
 
