@@ -5,6 +5,7 @@
 #include "kernels/gated_replay_cuda.h"
 #include "kernels/gated_step.cuh"
 #include "kernels/gated_step_fused_cuda.h"
+#include "kernels/gated_step_small_cuda.h"
 #include "kernels/gated_step_tile.cuh"
 #include "kernels/launch.cuh"
 #include "kernels/pack.cuh"
@@ -68,7 +69,7 @@ __global__ __launch_bounds__(kTileThreads) void GatedStepKernel(
 template <typename T, ReadKind kRead>
 void LaunchStep(const GatedStepArgs& args, cudaStream_t stream) {
   const GatedShape& s = args.shape;
-  const dim3 grid((s.value_dim + kTileV - 1) / kTileV, s.kv_heads, args.rows);
+  const dim3 grid(TilesOf(s), s.kv_heads, args.rows);
   if (s.heads == s.kv_heads) {
     LaunchKernel({grid, kTileThreads}, stream, GatedStepKernel<T, 1, 16, kRead>, args);
   } else {
@@ -80,6 +81,10 @@ void LaunchStep(const GatedStepArgs& args, cudaStream_t stream) {
 void LaunchAlone(const GatedStepArgs& args, bool portable, cudaStream_t stream) {
   if (!args.shape.state.IsPlain()) {
     GatedReplayCuda(args, portable, stream);
+    return;
+  }
+  if (SharesBlocks(args)) {
+    SmallStepCuda(args, stream);
     return;
   }
   DispatchDType(args.shape.dtype, [&](auto zero) {

@@ -105,6 +105,9 @@ __device__ void BeginNorm([[maybe_unused]] int32_t blocks, [[maybe_unused]] Barr
   if (threadIdx.x == 0) {
     told.Init(1);
     FenceBarrierInit();
+  }
+  __syncwarp();
+  if (threadIdx.x == 0) {
     told.ArriveExpecting(blocks * kTilePacks * static_cast<int>(sizeof(float)));
   }
   ArriveClusterUnwritten(blocks);
@@ -230,8 +233,6 @@ size_t SharedBytes(const GatedStepArgs& args, bool has_gate) {
   if (!has_gate) return sizeof(FusedShared);
   return sizeof(FusedShared) + GatePitch(args.log_gate->rank) * args.shape.key_dim * sizeof(float);
 }
-
-int32_t TilesOf(const GatedShape& s) { return (s.value_dim + kTileV - 1) / kTileV; }
 
 int64_t BlocksOf(const GatedStepArgs& args) {
   return int64_t{args.rows} * args.shape.heads * TilesOf(args.shape);

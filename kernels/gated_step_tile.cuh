@@ -17,6 +17,9 @@ constexpr int kTileRows = 16;           // rows of the state that a block walks 
 constexpr int kTileThreads = kTileLanes * kTileRows;  // 256
 constexpr int kTileWarps = kTileThreads / kWarp;
 
+// Of a head.
+constexpr int32_t TilesOf(const GatedShape& s) { return (s.value_dim + kTileV - 1) / kTileV; }
+
 struct Tile {
   int32_t slot_row;  // row of the batch
   int32_t kv_head;
@@ -140,6 +143,16 @@ __device__ inline void StoreWhole(float* to_global, float4 x) {
       : "memory");
 }
 
+// A row of the state under the token: `row` becomes what is stored, and what is read of it is
+// returned.
+template <ReadKind kRead>
+__device__ inline float4 StepRow(float4& row, float decay, float key, float own, float4 v,
+                                 float4 value_decay) {
+  const float4 before = row;
+  row = Blend(decay, Times(before, value_decay), key, v);
+  return kRead == ReadKind::kExclusive ? Add(before, own, v) : row;
+}
+
 // One pass over the state: adds what kHeads queries read of it to `sum`, and updates it if this
 // pass does. `prepare` fills the factors, for all threads; it is called while loads are on their
 // way.
@@ -161,12 +174,13 @@ __device__ inline void WalkTile(const Tile& tile, const TileColumns& columns, bo
     for (int i = 0; i < kInFlight; ++i) {
       if (!tile.active || base + i >= columns.row_count) continue;
       const int32_t c = tile.key + (base + i) * kTileRows;
-      float4 read = kExclusive ? Add(rows[i], factors.own[c], columns.v) : rows[i];
+      float4 read = rows[i];
       if (updates) {
-        const float4 decayed = Times(rows[i], columns.decay);
-        const float4 now = Blend(factors.decay[c], decayed, factors.key[c], columns.v);
-        StoreWhole(columns.state + (base + i) * columns.row_step, now);
-        if (!kExclusive) read = now;
+        read = StepRow<kRead>(rows[i], factors.decay[c], factors.key[c], factors.own[c], columns.v,
+                              columns.decay);
+        StoreWhole(columns.state + (base + i) * columns.row_step, rows[i]);
+      } else if (kExclusive) {
+        read = Add(read, factors.own[c], columns.v);
       }
 #pragma unroll
       for (int h = 0; h < kHeads; ++h) sum[h] = Add(sum[h], factors.query[h][c], read);

@@ -58,6 +58,22 @@ void TimeOtherMixers(KernelTimer& timer) {
   }
 }
 
+// What a step takes with other gates than a model's own.
+void TimeKinds(KernelTimer& timer, const Mixer& mixer) {
+  Mixer none = mixer, constant = mixer, scalar = mixer, both = mixer, exclusive = mixer;
+  none.shape.gate = GateKind::kNone;
+  constant.shape.gate = GateKind::kConstant;
+  scalar.shape.gate = GateKind::kScalar;
+  both.shape.value_gate = true;
+  exclusive.shape.read = ReadKind::kExclusive;
+  none.name += " no gate";
+  constant.name += " constant gate";
+  scalar.name += " scalar gate";
+  both.name += " two gates";
+  exclusive.name += " read exclusively";
+  for (const Mixer& m : {none, constant, scalar, both, exclusive}) TimeGatedStep(timer, m, 128);
+}
+
 // What a step takes where states are rounded.
 void TimeFormats(KernelTimer& timer, const Mixer& mixer) {
   const bool is_cpu = timer.device().kind() == DeviceKind::kCpu;
@@ -81,6 +97,7 @@ void TimeMixer(KernelTimer& timer, const ModelShape& m) {
   for (const int32_t rows : {1, 4, 8, 16, 64}) {
     if (timer.Wants("gated_step with gate and norm")) TimeGatedStepWithParts(timer, mixer, rows);
   }
+  if (timer.Wants("gated_step") && !is_cpu) TimeKinds(timer, mixer);
   if (timer.Wants("gated_step")) TimeFormats(timer, mixer);
   if (timer.Wants("gated_chunk")) {
     TimeGatedChunk(timer, mixer, 1, 64);

@@ -20,7 +20,18 @@ constexpr Tolerance kFloat32Tolerance = {3e-6, 3e-5};
 
 std::vector<TokenRun> Tokens(int32_t rows) { return std::vector<TokenRun>(rows, {1, 0, 0}); }
 
-class GatedStepTest : public DeviceTest {};
+class GatedStepTest : public DeviceTest {
+ protected:
+  // A row alone, in another slot, gives the bits that it gave among the others.
+  void ExpectIsItsOwn(const GatedProblem& p, const GatedOutcome& all, size_t row) {
+    const int64_t out_cols = int64_t{p.shape.heads} * p.shape.value_dim;
+    const int64_t state_size = p.shape.StateSize();
+    const int32_t slot = p.runs[row].slot;
+    const GatedOutcome alone = RunGatedStep(device(), PartOf(p, row, 0, 1, p.State(slot)));
+    EXPECT_TRUE(SameBits(alone.out, Part(all.out, row * out_cols, out_cols))) << row;
+    EXPECT_TRUE(SameBits(alone.states, Part(all.states, slot * state_size, state_size))) << row;
+  }
+};
 INSTANTIATE_TEST_SUITE_P(Devices, GatedStepTest, testing::ValuesIn(DevicesUnderTest()), DeviceName);
 
 TEST(GatedRef, FollowsTheRecurrenceByHand) {
@@ -183,13 +194,33 @@ TEST_P(GatedStepTest, ARowDoesNotDependOnItsBatchNorOnItsSlot) {
                                         Gates::kTypical, 840, kind);
       p.wide = true;
       const GatedOutcome all = RunGatedStep(device(), p);
-      const int64_t out_cols = int64_t{p.shape.heads} * p.shape.value_dim;
-      const int64_t state_size = p.shape.StateSize();
-      for (const size_t row : {0, 99, 199}) {
-        const int32_t slot = p.runs[row].slot;
-        const GatedOutcome alone = RunGatedStep(device(), PartOf(p, row, 0, 1, p.State(slot)));
-        EXPECT_TRUE(SameBits(alone.out, Part(all.out, row * out_cols, out_cols))) << row;
-        EXPECT_TRUE(SameBits(alone.states, Part(all.states, slot * state_size, state_size))) << row;
+      for (const size_t row : {0, 99, 199}) ExpectIsItsOwn(p, all, row);
+    }
+  }
+}
+
+// So many that on a GPU several share a block; the last block has fewer, or all.
+TEST_P(GatedStepTest, ManyHeadsOfFewRowsAreAsTheyWereAlone) {
+  struct Size {
+    int32_t rows, heads, key_dim, value_dim;
+  };
+  uint64_t seed = 845;
+  for (const Size& size : {Size{160, 5, 48, 80}, Size{20, 64, 64, 64}, Size{200, 7, 80, 48},
+                           Size{130, 3, 128, 208}, Size{340, 4, 16, 16}}) {
+    for (const GatedKind& kind : AllGatedKinds()) {
+      if (size.heads % kind.shared_keys != 0) continue;
+      for (const DType dtype : ActivationTypes()) {
+        SCOPED_TRACE(testing::Message() << DTypeName(dtype) << " H=" << size.heads
+                                        << " K=" << size.key_dim << " " << kind.name);
+        const int32_t rows = is_cuda() ? size.rows : 3;
+        GatedProblem p = MakeGatedProblem(
+            ScaledShape(dtype, size.heads, size.heads, size.key_dim, size.value_dim), Tokens(rows),
+            Gates::kTypical, ++seed, kind);
+        p.wide = true;
+        const GatedOutcome all = RunGatedStep(device(), p);
+        ExpectAgreesWithOracle(p, all,
+                               dtype == DType::kFloat32 ? kFloat32Tolerance : kBFloat16Tolerance);
+        for (const int32_t row : {0, rows - 1}) ExpectIsItsOwn(p, all, row);
       }
     }
   }
@@ -230,7 +261,7 @@ TEST_P(GatedStepTest, ReachesSlotsBeyondTwoToThe32Floats) {
 
 // Many rows of the sink at once, beside one that is somebody's.
 TEST_P(GatedStepTest, RowsOfTheSinkHaveNoState) {
-  constexpr int32_t kRows = 64;
+  constexpr int32_t kRows = 100;
   constexpr int32_t kSink = 1;
   for (const StateFormat& format :
        {StateFormat{}, StateFormat{StateType::kFloat16, 4}, StateFormat{StateType::kInt8, 4}}) {
@@ -269,7 +300,8 @@ TEST_P(GatedStepTest, RowsOfTheSinkHaveNoState) {
     const std::vector<float> got = out.Read<float>();
     EXPECT_TRUE(SameBits(Part(got, 0, 9 * 1024), std::vector<float>(9 * 1024)));
     EXPECT_FALSE(SameBits(Part(got, 9 * 1024, 1024), std::vector<float>(1024)));
-    EXPECT_TRUE(SameBits(Part(got, 10 * 1024, 54 * 1024), std::vector<float>(54 * 1024)));
+    EXPECT_TRUE(SameBits(Part(got, 10 * 1024, (kRows - 10) * 1024),
+                         std::vector<float>((kRows - 10) * 1024)));
   }
 }
 
