@@ -17,16 +17,24 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cuda_ops.h"
 #include "kernels/gated_replay_cuda.h"
 #include "kernels/gated_replay_fold.cuh"
 #include "kernels/gated_replay_head.cuh"
+#include "kernels/gated_replay_norm.cuh"
 #include "kernels/gated_step.cuh"
 #include "kernels/launch.cuh"
+#include "kernels/log_gate.cuh"
 #include "kernels/mma.cuh"
+#include "kernels/norm.cuh"
 #include "kernels/pack.cuh"
 
 namespace sluice {
 namespace {
+
+// State heads of a launch that norms them: with more, waiting for all of a head's outputs costs
+// more than a launch.
+constexpr int64_t kMostNormHeads = 256;
 
 // What queries read in a thread's columns.
 template <StateType kType, int kHeads>
@@ -237,12 +245,18 @@ __device__ void StoreOutputs(const ReplayWork<kType>& w, const HeadPass& pass,
     const int32_t column = 4 * (w.rank * quads + i - h * quads);
     const float4 out = OutputsAt(w, scores, h, column, MatrixAt<kHeads>(w, h, column));
     const int64_t at = (int64_t{w.row} * s.heads + pass.head + h) * s.value_dim + column;
-    if (s.dtype == DType::kFloat32) {
-      StoreQuad(static_cast<float*>(w.operands().out) + at, out);
-    } else {
-      StoreQuad(static_cast<__nv_bfloat16*>(w.operands().out) + at, out);
-    }
+    StoreNumbers(w.operands().out, at, s.dtype, out);
   }
+}
+
+// The same with the norm behind it, of one head.
+template <StateType kType>
+__device__ void NormOutputs(const ReplayWork<kType>& w, const float (&scores)[1][kMaxStateRing]) {
+  SyncCluster(w.plan().blocks);
+  const OwnQuad quad = QuadOfThread(w);
+  float4 out = {};
+  if (quad.is_there) out = OutputsAt(w, scores, 0, quad.column, MatrixAt<1>(w, 0, quad.column));
+  StoreNormedOutputs(w, quad, out);
 }
 
 // The passes of a head over its state.
@@ -283,6 +297,12 @@ __device__ void ReadHead(const ReplayWork<kType>& w, float (&scores)[kHeads][kMa
     } else {
       WalkRows<false, kHeads>(walk);
     }
+    if constexpr (kHeads == 1) {
+      if (w.params.fusion.norm) {
+        NormOutputs(w, scores);
+        return;
+      }
+    }
     StoreOutputs(w, pass, scores);
   }
 }
@@ -300,10 +320,7 @@ __global__ __launch_bounds__(kReplayThreads, kReplayBlocks) void ReplayKernel(
   const auto kv_head = static_cast<int32_t>(blockIdx.y);
   const auto row = static_cast<int32_t>(blockIdx.z);
   const int32_t slot = p.args.slots[row];
-  if (slot == p.args.sink) {  // All blocks of the cluster or none.
-    ZeroOutputs(p.args, row, kv_head, rank * kReplayThreads + thread, plan.blocks * kReplayThreads);
-    return;
-  }
+  const bool fills_up = slot == p.args.sink;
   const GatedOperands& op = p.args.operands;
   const HeadState state =
       ViewHead(p.args.shape, p.parts, op.states + slot * op.slot_stride, kv_head);
@@ -314,9 +331,18 @@ __global__ __launch_bounds__(kReplayThreads, kReplayBlocks) void ReplayKernel(
                                .row = row,
                                .kv_head = kv_head,
                                .rank = rank,
-                               .held = has_ring ? HeldIn(state.count) : 0,
+                               .held = has_ring && !fills_up ? HeldIn(state.count) : 0,
                                .lane = thread % plan.lanes,
                                .group = thread / plan.lanes};
+  if (fills_up) {  // All blocks of the cluster or none.
+    if (p.fusion.norm) {
+      StoreNormedZeros(w);
+    } else {
+      ZeroOutputs(p.args, row, kv_head, rank * kReplayThreads + thread,
+                  plan.blocks * kReplayThreads);
+    }
+    return;
+  }
   ReadHead<kWhole, kHeads>(w, scores);
   if (plan.blocks > 1) {  // The other blocks have read this one's sums.
     ArriveClusterUnwritten(plan.blocks);
@@ -325,11 +351,14 @@ __global__ __launch_bounds__(kReplayThreads, kReplayBlocks) void ReplayKernel(
 }
 
 template <StateType kType>
-void Launch(const GatedStepArgs& args, const ReplayRoom& room, cudaStream_t stream) {
+void Launch(const GatedStepArgs& args, const StepFusion& fusion, const ReplayRoom& room,
+            cudaStream_t stream) {
   constexpr int kHeads = ReplayGroupHeads(kType);
   const GatedShape& s = args.shape;
   const ReplayPlan plan = PlanReplay(s, args.rows, room);
-  const ReplayParams params = {args, s.Parts(), plan};
+  ReplayParams params = {args, s.Parts(), plan, fusion, {}, {}};
+  if (fusion.log_gate) params.log_gate = *args.log_gate;
+  if (fusion.norm) params.norm = *args.norm;
   const LaunchShape shape = {dim3(plan.blocks, s.kv_heads, args.rows), kReplayThreads,
                              plan.at.end * sizeof(float), static_cast<uint32_t>(plan.blocks)};
   if (plan.heads > 1) {
@@ -343,16 +372,35 @@ void Launch(const GatedStepArgs& args, const ReplayRoom& room, cudaStream_t stre
 
 }  // namespace
 
-void GatedReplayCuda(const GatedStepArgs& args, bool portable, cudaStream_t stream) {
+StepFusion ReplayFusionOf(const GatedStepArgs& args) {
+  if (args.shape.heads != args.shape.kv_heads) return {};
+  StepFusion fusion = {};
+  if (args.log_gate != nullptr) {
+    const LogGateArgs& gate = *args.log_gate;
+    fusion.log_gate = IsAligned16(gate.x) && gate.x_stride % kPack == 0;
+  }
+  if (args.norm != nullptr) {
+    const NormArgs& norm = *args.norm;
+    fusion.norm = int64_t{args.rows} * args.shape.heads <= kMostNormHeads &&
+                  norm.dim == args.shape.value_dim && !norm.center && norm.bias == nullptr &&
+                  !norm.gate_first;
+  }
+  return fusion;
+}
+
+void GatedReplayCuda(const GatedStepArgs& args, const StepFusion& fusion, bool portable,
+                     cudaStream_t stream) {
+  if (fusion.log_gate) CheckLogGate(*args.log_gate);
+  if (fusion.norm) CheckNorm(*args.norm);
   const ReplayRoom room = {MultiprocessorCount(), portable ? 1 : LargestCluster(),
                            portable ? kLeastSharedBytes : LargestSharedBytes()};
   switch (args.shape.state.type) {
     case StateType::kFloat32:
-      return Launch<StateType::kFloat32>(args, room, stream);
+      return Launch<StateType::kFloat32>(args, fusion, room, stream);
     case StateType::kFloat16:
-      return Launch<StateType::kFloat16>(args, room, stream);
+      return Launch<StateType::kFloat16>(args, fusion, room, stream);
     case StateType::kInt8:
-      return Launch<StateType::kInt8>(args, room, stream);
+      return Launch<StateType::kInt8>(args, fusion, room, stream);
   }
 }
 

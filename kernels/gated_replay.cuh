@@ -6,6 +6,7 @@
 #include "kernels/cluster.cuh"
 #include "kernels/gated_replay_plan.h"
 #include "kernels/gated_step.h"
+#include "kernels/gated_step_fusion.h"
 #include "kernels/head_state.h"
 #include "kernels/packed_state.cuh"
 
@@ -15,6 +16,10 @@ struct ReplayParams {
   GatedStepArgs args;
   StateParts parts;  // of the shape
   ReplayPlan plan;
+  // The parts of the step that the launch has, whose pointers in `args` are the host's.
+  StepFusion fusion;
+  LogGateArgs log_gate;
+  NormArgs norm;
 };
 
 // A state head of a row, and what a thread has of it.

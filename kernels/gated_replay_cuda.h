@@ -4,10 +4,15 @@
 #include <cuda_runtime_api.h>
 
 #include "kernels/gated_step.h"
+#include "kernels/gated_step_fusion.h"
 
 namespace sluice {
 
-// `portable`: with no more shared memory than every GPU has, and no clusters.
-void GatedReplayCuda(const GatedStepArgs& args, bool portable, cudaStream_t stream);
+StepFusion ReplayFusionOf(const GatedStepArgs& args);
+
+// `fusion`: what of args' parts is done; the others are left. `portable`: with no more shared
+// memory than every GPU has, and no clusters.
+void GatedReplayCuda(const GatedStepArgs& args, const StepFusion& fusion, bool portable,
+                     cudaStream_t stream);
 
 }  // namespace sluice

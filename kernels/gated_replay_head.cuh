@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/gated_replay.cuh"
+#include "kernels/log_gate.cuh"
 #include "kernels/mma.cuh"
 #include "kernels/pack.cuh"
 #include "kernels/reduce.cuh"
@@ -15,6 +16,25 @@ namespace sluice {
 __device__ inline float LoadNumber(const void* from, int64_t at, DType dtype) {
   return dtype == DType::kFloat32 ? static_cast<const float*>(from)[at]
                                   : ToFloat(static_cast<const __nv_bfloat16*>(from)[at]);
+}
+
+// Four neighbours, at an address aligned to them.
+__device__ inline float4 LoadNumbers(const void* from, int64_t at, DType dtype) {
+  return dtype == DType::kFloat32 ? LoadQuad(static_cast<const float*>(from) + at)
+                                  : LoadQuad(static_cast<const __nv_bfloat16*>(from) + at);
+}
+__device__ inline void StoreNumbers(void* to, int64_t at, DType dtype, float4 x) {
+  if (dtype == DType::kFloat32) {
+    StoreQuad(static_cast<float*>(to) + at, x);
+  } else {
+    StoreQuad(static_cast<__nv_bfloat16*>(to) + at, x);
+  }
+}
+__device__ inline float4 RoundTo(DType dtype, float4 x) {
+  if (dtype == DType::kFloat32) return x;
+  const float2 a = UnpackWord(PackWord(x.x, x.y));
+  const float2 b = UnpackWord(PackWord(x.z, x.w));
+  return make_float4(a.x, a.y, b.x, b.y);
 }
 
 // Starts copying the ring to shared memory, if there is room for it.
@@ -57,8 +77,8 @@ struct HeadOperands {
   static constexpr int kColumns = (kMaxGatedValueDim + kReplayThreads - 1) / kReplayThreads;
 
   struct Channel {
-    float before;  // G_{t-1}
-    float log_decay;
+    float before;     // G_{t-1}
+    float log_decay;  // or its bias, if the step makes it
     float key;
     float row_scale;
     float query[kHeads];
@@ -97,7 +117,11 @@ __device__ HeadOperands<kHeads> LoadOperands(const ReplayWork<kType>& w, const H
   VisitOwn<Operands::kChannels>(s.key_dim, [&](int i, int32_t c) {
     auto& channel = x.channels[i];
     if (w.has_ring()) channel.before = w.state.log_decay[c];
-    if (gate.first != nullptr) channel.log_decay = gate.first[c * gate.channel_stride];
+    if (w.params.fusion.log_gate) {
+      channel.log_decay = w.params.log_gate.bias[w.kv_head * s.key_dim + c];
+    } else if (gate.first != nullptr) {
+      channel.log_decay = gate.first[c * gate.channel_stride];
+    }
     channel.key = LoadNumber(op.k, first_key + c, s.dtype);
     channel.row_scale = RowScaleAt(w, c);
 #pragma unroll
@@ -112,6 +136,20 @@ __device__ HeadOperands<kHeads> LoadOperands(const ReplayWork<kType>& w, const H
     column.log_decay = op.value_log_decay[head * s.value_dim + v];
   });
   return x;
+}
+
+// The log decay of a channel that the step makes itself.
+template <StateType kType>
+__device__ float MakeLogDecay(const ReplayWork<kType>& w, int32_t c, float bias) {
+  const LogGateArgs& gate = w.params.log_gate;
+  const float* const weight =
+      gate.weight + (int64_t{w.kv_head} * w.shape().key_dim + c) * gate.rank;
+  const int64_t row = w.row * gate.x_stride;
+  const float sum =
+      gate.dtype == DType::kFloat32
+          ? SumProducts(static_cast<const float*>(gate.x) + row, weight, gate.rank)
+          : SumProducts(static_cast<const __nv_bfloat16*>(gate.x) + row, weight, gate.rank);
+  return LogGateOf(sum, bias, 1.0F / gate.normalizer, gate.clamp_min);
 }
 
 template <int kHeads, StateType kType>
@@ -136,7 +174,9 @@ __device__ bool StoreFactors(const ReplayWork<kType>& w, const HeadOperands<kHea
   bool passes = false;
   VisitOwn<Operands::kChannels>(w.shape().key_dim, [&](int i, int32_t c) {
     const auto& channel = x.channels[i];
-    const float now = channel.before + channel.log_decay;
+    float log_decay = channel.log_decay;
+    if (w.params.fusion.log_gate) log_decay = MakeLogDecay(w, c, log_decay);
+    const float now = channel.before + log_decay;
     const float decay = expf(now);
     const float read = w.exclusive() ? expf(channel.before) : decay;
     w.at(at.sums)[c] = now;

@@ -77,12 +77,8 @@ void LaunchStep(const GatedStepArgs& args, cudaStream_t stream) {
   }
 }
 
-// The step alone, over states of any format.
-void LaunchAlone(const GatedStepArgs& args, bool portable, cudaStream_t stream) {
-  if (!args.shape.state.IsPlain()) {
-    GatedReplayCuda(args, portable, stream);
-    return;
-  }
+// The step over plain states alone.
+void LaunchAlone(const GatedStepArgs& args, cudaStream_t stream) {
   if (SharesBlocks(args)) {
     SmallStepCuda(args, stream);
     return;
@@ -105,12 +101,15 @@ void GatedStepCuda(const GatedStepArgs& args, bool portable, cudaStream_t stream
   SLUICE_CHECK(op.slot_stride % 4 == 0 && IsAligned16(op.states) && IsAligned16(op.v));
   SLUICE_CHECK(IsAligned16(op.value_log_decay));
   if (args.rows == 0) return;
-  const StepFusion fusion = FusionOf(args);
+  const bool is_plain = args.shape.state.IsPlain();
+  const StepFusion fusion = is_plain ? FusionOf(args) : ReplayFusionOf(args);
   if (args.log_gate != nullptr && !fusion.log_gate) LogGateCuda(*args.log_gate, stream);
-  if (fusion.log_gate || fusion.norm) {
+  if (!is_plain) {
+    GatedReplayCuda(args, fusion, portable, stream);
+  } else if (fusion.log_gate || fusion.norm) {
     FusedStepCuda(args, fusion, stream);
   } else {
-    LaunchAlone(args, portable, stream);
+    LaunchAlone(args, stream);
   }
   if (args.norm != nullptr && !fusion.norm) NormCuda(*args.norm, stream);
 }

@@ -6,8 +6,8 @@
 // as the ring has (state_format.h).
 //
 // A step may have parts of its layer before and after it, other ops, to whose bits nothing changes:
-// how the log decays are made, and a norm of what is put out. On a GPU few rows of plain states get
-// them in the step's own launch (gated_step_fused.cu).
+// how the log decays are made, and a norm of what is put out. On a GPU they may come in the step's
+// own launch (gated_step_fused.cu, gated_replay.cu).
 //
 // Source: Yang et al. 2023 (arXiv 2312.06635), equation 3; exclusive reads and the bonus: Peng et
 // al. 2024 (arXiv 2404.05892), section 4.

@@ -85,15 +85,9 @@ struct TileDecay {
     if (!fused.has_gate) return loaded;
     const LogGateArgs& gate = fused.log_gate;
     const float* const row = weights + c * GatePitch(gate.rank);
-    float sum = 0.0F;
     CopyAsyncWait<0>();
-#pragma unroll 2  // What a rank of 16 has to wait for is asked for at once.
-    for (int32_t j = 0; j < gate.rank; j += kPack) {
-      const Pack p = LoadPack(x + j);
-      sum = AddProducts(sum, make_float4(p.v[0], p.v[1], p.v[2], p.v[3]), LoadQuad(row + j));
-      sum = AddProducts(sum, make_float4(p.v[4], p.v[5], p.v[6], p.v[7]), LoadQuad(row + j + 4));
-    }
-    return LogGateOf(sum, loaded, 1.0F / gate.normalizer, gate.clamp_min);
+    return LogGateOf(SumProducts(x, row, gate.rank), loaded, 1.0F / gate.normalizer,
+                     gate.clamp_min);
   }
 };
 
@@ -255,7 +249,7 @@ bool FusesNorm(const GatedStepArgs& args) {
 }  // namespace
 
 StepFusion FusionOf(const GatedStepArgs& args) {
-  if (!args.shape.state.IsPlain() || args.shape.heads != args.shape.kv_heads) return {};
+  if (args.shape.heads != args.shape.kv_heads) return {};
   return {FusesGate(args), FusesNorm(args)};
 }
 

@@ -4,14 +4,11 @@
 #include <cuda_runtime_api.h>
 
 #include "kernels/gated_step.h"
+#include "kernels/gated_step_fusion.h"
 
 namespace sluice {
 
-// Which of the parts that a step has: the bits are the same either way.
-struct StepFusion {
-  bool log_gate;
-  bool norm;
-};
+// Of a plain state.
 StepFusion FusionOf(const GatedStepArgs& args);
 
 // At least one of them.

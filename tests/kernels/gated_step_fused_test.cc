@@ -9,6 +9,7 @@
 #include "tests/kernels/gated_problem.h"
 #include "tests/kernels/guarded_memory.h"
 #include "tests/kernels/random_data.h"
+#include "tests/kernels/replay_problem.h"
 
 namespace sluice {
 namespace {
@@ -82,9 +83,26 @@ std::vector<Case> Table() {
       {3, 2, 2, 64, 128, 0, Normed::kGated, kScalar},
       {3, 2, 2, 64, 320, 0, Normed::kWeighted, kUngated},
       {3, 2, 2, 256, 512, 0, Normed::kGated, kConstant},
-      {3, 2, 2, 64, 128, 16, Normed::kGated, {}, {StateType::kFloat16, 4}},
-      {3, 2, 2, 64, 128, 16, Normed::kGated, {}, {StateType::kFloat32, 4}},
   };
+  // Rounded states and rings: heads that some blocks share, whole or not, and that are many.
+  for (const StateFormat& state :
+       {StateFormat{StateType::kFloat16, 0}, StateFormat{StateType::kFloat16, 4},
+        StateFormat{StateType::kInt8, 4}, StateFormat{StateType::kFloat32, 4}}) {
+    table.push_back({1, 4, 4, 256, 512, 16, Normed::kGated, {}, state});
+    table.push_back({24, 4, 4, 256, 512, 16, Normed::kGated, {}, state});
+    table.push_back({3, 2, 2, 512, 48, 64, Normed::kWide, {}, state});
+    table.push_back({2, 2, 2, 80, 528, 16, Normed::kBareGated, kExclusive, state});
+    table.push_back({3, 2, 2, 32, 16, 8, Normed::kWeighted, {}, state});
+    table.push_back({300, 1, 1, 16, 64, 16, Normed::kGated, {}, state});
+    table.push_back({3, 4, 4, 64, 128, 16, Normed::kBare, kSharedKeys, state});
+    table.push_back({3, 2, 2, 64, 128, 0, Normed::kGated, kScalar, state});
+    table.push_back({3, 2, 2, 64, 128, 16, Normed::kNot, kValueGate, state});
+    table.push_back({3, 2, 2, 32, 64, 16, Normed::kGated, {}, state, 1});
+    table.push_back({3, 4, 2, 32, 80, 16, Normed::kGated, {}, state});
+    for (const Normed normed : {Normed::kGateFirst, Normed::kLayer, Normed::kWhole}) {
+      table.push_back({3, 2, 2, 32, 320, 16, normed, {}, state});
+    }
+  }
   for (const Normed normed :
        {Normed::kBare, Normed::kWeighted, Normed::kGated, Normed::kWide, Normed::kBareGated,
         Normed::kGateFirst, Normed::kLayer, Normed::kWhole}) {
@@ -220,14 +238,14 @@ class GatedStepFusedTest : public DeviceTest {
       });
     }
     EXPECT_TRUE(SameBits(outcomes[0].out, outcomes[1].out));
-    EXPECT_TRUE(SameBits(outcomes[0].states, outcomes[1].states));
+    EXPECT_TRUE(SameState(outcomes[0].states, outcomes[1].states));
   }
 
   // What the last of many steps puts out, of which each takes its values and its low-rank
   // activation from what the one before has put out. With `waits` each is over before the next one
   // is queued.
-  std::vector<float> Chained(DType dtype, bool waits) {
-    const Case c = {2, 4, 4, 256, 512, 16, Normed::kGated};
+  std::vector<float> Chained(DType dtype, const StateFormat& state, bool waits) {
+    const Case c = {2, 4, 4, 256, 512, 16, Normed::kGated, {}, state};
     const int64_t width = int64_t{c.heads} * c.value_dim;
     Parts parts(device(), c, dtype, Activation::kSilu);
     const Output even(device(), c.rows * width * DTypeBytes(dtype));
@@ -259,7 +277,8 @@ TEST_P(GatedStepFusedTest, GivesTheBitsOfTheOpsAlone) {
       SCOPED_TRACE(testing::Message()
                    << DTypeName(dtype) << " B=" << c.rows << " H=" << c.heads << "/" << c.kv_heads
                    << " K=" << c.key_dim << " V=" << c.value_dim << " rank " << c.rank << " norm "
-                   << static_cast<int>(c.normed) << " " << c.kind.name);
+                   << static_cast<int>(c.normed) << " " << c.kind.name << " state "
+                   << static_cast<int>(c.state.type) << " ring " << c.state.ring);
       ExpectSameBits(c, dtype, Activation::kSilu, -1);
     }
   }
@@ -281,7 +300,10 @@ TEST_P(GatedStepFusedTest, GivesThemToRowsOfTheSink) {
     for (const int32_t value_dim : {64, 320}) {
       for (const DType dtype : ActivationTypes()) {
         SCOPED_TRACE(testing::Message() << static_cast<int>(normed) << " V=" << value_dim);
-        ExpectSameBits({5, 2, 2, 32, value_dim, 16, normed}, dtype, Activation::kSilu, 2);
+        for (const StateFormat& state : {StateFormat{}, StateFormat{StateType::kFloat16, 4}}) {
+          ExpectSameBits({5, 2, 2, 32, value_dim, 16, normed, {}, state}, dtype, Activation::kSilu,
+                         2);
+        }
       }
     }
   }
@@ -309,8 +331,10 @@ TEST_P(GatedStepFusedTest, NormsIntoOtherMemory) {
 }
 
 TEST_P(GatedStepFusedTest, FollowsTheStepBefore) {
-  for (const DType dtype : ActivationTypes()) {
-    EXPECT_TRUE(SameBits(Chained(dtype, false), Chained(dtype, true)));
+  for (const StateFormat& state : {StateFormat{}, StateFormat{StateType::kFloat16, 4}}) {
+    for (const DType dtype : ActivationTypes()) {
+      EXPECT_TRUE(SameBits(Chained(dtype, state, false), Chained(dtype, state, true)));
+    }
   }
 }
 
