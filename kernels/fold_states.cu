@@ -100,12 +100,13 @@ __device__ void StoreRounded(const GatedShape& s, const HeadState& state, int32_
                              const MatrixRow& row) {
   float inverse = 1.0F;
   if (s.state.type == StateType::kInt8) {
-    float largest = 0.0F;
+    uint32_t largest = 0;
     VisitQuads(s, [&](int i, int32_t) {
       const float4 x = row.quads[i];
-      largest = fmaxf(largest, fmaxf(fmaxf(fabsf(x.x), fabsf(x.y)), fmaxf(fabsf(x.z), fabsf(x.w))));
+      largest = max(largest, max(max(MagnitudeBits(x.x), MagnitudeBits(x.y)),
+                                 max(MagnitudeBits(x.z), MagnitudeBits(x.w))));
     });
-    const float scale = ScaleOfRow(WarpReduce(largest, Larger()));
+    const float scale = ScaleOfRow(__uint_as_float(__reduce_max_sync(kAllLanes, largest)));
     if (threadIdx.x % kWarp == 0) state.scales[channel] = scale;
     inverse = InverseOfScale(scale);
   }

@@ -10,6 +10,9 @@
 // ring, K 4 of its sums read and written, (K + V) 4 of the token; in one step of L K V b written
 // instead of the token. Each block of a cluster reads the ring and the sums.
 //
+// With the parts of a step (gated_step.h) a block makes its head's log decays, K (rank + 1) 4 bytes
+// of weights, and the blocks of a head norm its outputs, V of the norm's gate.
+//
 // K is summed in slices, whose sums are added in their order: any number of blocks gives the same
 // bits.
 #include "kernels/gated_replay.cuh"
@@ -31,10 +34,6 @@
 
 namespace sluice {
 namespace {
-
-// State heads of a launch that norms them: with more, waiting for all of a head's outputs costs
-// more than a launch.
-constexpr int64_t kMostNormHeads = 256;
 
 // What queries read in a thread's columns.
 template <StateType kType, int kHeads>
@@ -373,19 +372,10 @@ void Launch(const GatedStepArgs& args, const StepFusion& fusion, const ReplayRoo
 }  // namespace
 
 StepFusion ReplayFusionOf(const GatedStepArgs& args) {
-  if (args.shape.heads != args.shape.kv_heads) return {};
-  StepFusion fusion = {};
-  if (args.log_gate != nullptr) {
-    const LogGateArgs& gate = *args.log_gate;
-    fusion.log_gate = IsAligned16(gate.x) && gate.x_stride % kPack == 0;
-  }
-  if (args.norm != nullptr) {
-    const NormArgs& norm = *args.norm;
-    fusion.norm = int64_t{args.rows} * args.shape.heads <= kMostNormHeads &&
-                  norm.dim == args.shape.value_dim && !norm.center && norm.bias == nullptr &&
-                  !norm.gate_first;
-  }
-  return fusion;
+  // With more heads than run at once, waiting for all of a head's outputs costs more than a launch.
+  const int64_t heads_at_once = int64_t{kReplayBlocks} * MultiprocessorCount();
+  return {.log_gate = HasGateToMake(args),
+          .norm = HasNormOfHeads(args) && int64_t{args.rows} * args.shape.heads <= heads_at_once};
 }
 
 void GatedReplayCuda(const GatedStepArgs& args, const StepFusion& fusion, bool portable,

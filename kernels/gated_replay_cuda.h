@@ -8,6 +8,7 @@
 
 namespace sluice {
 
+// Of any other state.
 StepFusion ReplayFusionOf(const GatedStepArgs& args);
 
 // `fusion`: what of args' parts is done; the others are left. `portable`: with no more shared

@@ -145,12 +145,10 @@ __device__ RowInverses<kType> ScaleRows(const ReplayWork<kType>& w,
   const bool leads = __ffs(static_cast<int>(team)) - 1 == static_cast<int>(threadIdx.x) % kWarp;
 #pragma unroll
   for (int r = 0; r < kFoldRows<kType>; ++r) {
-    // Of numbers that are not negative the larger one has the larger bits, and what is none the
-    // largest.
     uint32_t bits = 0;
 #pragma unroll
     for (int n = 0; n < kPackedNumbers<kType>; ++n) {
-      bits = max(bits, __float_as_uint(fabsf(batch.rows[r].v[n])));
+      bits = max(bits, MagnitudeBits(batch.rows[r].v[n]));
     }
     bits = __reduce_max_sync(team, bits);
     if (leads && batch.Has(r, key_dim)) atomicMax(largest + batch.channels[r], bits);

@@ -67,11 +67,16 @@ int32_t LargestPower(int32_t most, const Accepts& accepts) {
   return power;
 }
 
-// With `blocks` of a cluster.
-bool PlanBlocks(const GatedShape& s, int32_t blocks, size_t shared_bytes, ReplayPlan& p) {
-  p.blocks = blocks;
-  p.sums = blocks == 1 ? 1 : p.slices / blocks;
-  return LayOut(s, shared_bytes, p);
+// With `most` blocks of a cluster, or fewer if only so the ring has room; else without the ring.
+bool PlanMemory(const GatedShape& s, int32_t most, size_t shared_bytes, ReplayPlan& p) {
+  for (const bool copies : {true, false}) {
+    p.copies_ring = copies;
+    for (p.blocks = most; p.blocks >= 1; p.blocks /= 2) {
+      p.sums = p.blocks == 1 ? 1 : p.slices / p.blocks;
+      if (LayOut(s, shared_bytes, p)) return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace
@@ -90,11 +95,7 @@ ReplayPlan PlanReplay(const GatedShape& s, int64_t rows, const ReplayRoom& room)
   const int32_t blocks = LargestPower(std::min(room.largest_cluster, p.slices), [&](int32_t count) {
     return rows * s.kv_heads * count <= places;
   });
-  p.copies_ring = true;
-  if (!PlanBlocks(s, blocks, room.shared_bytes, p)) {
-    p.copies_ring = false;
-    SLUICE_CHECK(PlanBlocks(s, 1, room.shared_bytes, p));
-  }
+  SLUICE_CHECK(PlanMemory(s, blocks, room.shared_bytes, p));
   p.whole = kReplayThreads == p.groups * p.lanes &&
             s.key_dim % (p.slices * kReplayRows * p.groups) == 0 &&
             s.key_dim % (p.blocks * ReplayFoldRows(s.state.type) * p.groups) == 0;

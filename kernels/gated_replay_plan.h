@@ -70,7 +70,7 @@ struct ReplayRoom {
 constexpr size_t kLeastSharedBytes = 99 << 10;
 
 // The block's shared memory is at.end floats, beyond those of the scores, which the kernel
-// declares. All shapes have one: K is summed in the same order by each.
+// declares. All shapes have one; bits depend on slices and groups, which are the shape's alone.
 ReplayPlan PlanReplay(const GatedShape& shape, int64_t rows, const ReplayRoom& room);
 
 }  // namespace sluice

@@ -102,7 +102,7 @@ void GatedStepCuda(const GatedStepArgs& args, bool portable, cudaStream_t stream
   SLUICE_CHECK(IsAligned16(op.value_log_decay));
   if (args.rows == 0) return;
   const bool is_plain = args.shape.state.IsPlain();
-  const StepFusion fusion = is_plain ? FusionOf(args) : ReplayFusionOf(args);
+  const StepFusion fusion = is_plain ? PlainFusionOf(args, portable) : ReplayFusionOf(args);
   if (args.log_gate != nullptr && !fusion.log_gate) LogGateCuda(*args.log_gate, stream);
   if (!is_plain) {
     GatedReplayCuda(args, fusion, portable, stream);

@@ -38,10 +38,9 @@ constexpr int kTilePacks = kTileV / kPack;
 // Pointers of `step` to the parts are the host's.
 struct FusedStep {
   GatedStepArgs step;
-  LogGateArgs log_gate;  // if it has a gate
-  NormArgs norm;         // if it has a norm
-  bool has_gate;
-  bool has_norm;
+  StepFusion fusion;
+  LogGateArgs log_gate;
+  NormArgs norm;
   int32_t blocks;  // of a cluster
 };
 
@@ -80,9 +79,9 @@ struct TileDecay {
   const T* x;         // of the row
   GivenDecay given;
 
-  __device__ float Load(int32_t c) const { return fused.has_gate ? bias[c] : given.Load(c); }
+  __device__ float Load(int32_t c) const { return fused.fusion.log_gate ? bias[c] : given.Load(c); }
   __device__ float Of(int32_t c, float loaded) const {
-    if (!fused.has_gate) return loaded;
+    if (!fused.fusion.log_gate) return loaded;
     const LogGateArgs& gate = fused.log_gate;
     const float* const row = weights + c * GatePitch(gate.rank);
     CopyAsyncWait<0>();
@@ -181,10 +180,10 @@ __global__ __launch_bounds__(kTileThreads) void FusedStepKernel(
   OutputColumn column;
   column.in_head = static_cast<int32_t>(blockIdx.x * kTileV + threadIdx.x);
   column.stores = threadIdx.x < kTileV && column.in_head < s.value_dim;
-  if (fused.has_norm) BeginNorm(fused.blocks, shared.told);
-  if (fused.has_gate) FetchGate(fused, tile.kv_head, gate_weights);
+  if (fused.fusion.norm) BeginNorm(fused.blocks, shared.told);
+  if (fused.fusion.log_gate) FetchGate(fused, tile.kv_head, gate_weights);
   float norm_weight = 1.0F;
-  if (fused.has_norm && fused.norm.weight != nullptr && column.stores) {
+  if (fused.fusion.norm && fused.norm.weight != nullptr && column.stores) {
     norm_weight = fused.norm.weight[(fused.norm.wide_weight ? head_column : 0) + column.in_head];
   }
   AwaitEarlierKernels();
@@ -192,7 +191,7 @@ __global__ __launch_bounds__(kTileThreads) void FusedStepKernel(
   float4 sum[1] = {};
   T norm_gate = FromFloat<T>(0.0F);
   const auto load_gate = [&] {
-    if (fused.has_norm && fused.norm.gate != nullptr && column.stores) {
+    if (fused.fusion.norm && fused.norm.gate != nullptr && column.stores) {
       norm_gate = static_cast<const T*>(
           fused.norm.gate)[tile.slot_row * fused.norm.gate_stride + head_column + column.in_head];
     }
@@ -215,7 +214,7 @@ __global__ __launch_bounds__(kTileThreads) void FusedStepKernel(
   }
   ShareSums(sum, shared.partial);
   const float total = threadIdx.x < kTileV ? TotalOf(shared.partial, 0, threadIdx.x) : 0.0F;
-  if (fused.has_norm) {
+  if (fused.fusion.norm) {
     StoreNormed<T>(fused, tile, column, total, norm_weight, norm_gate, shared);
   } else if (column.stores) {
     const int64_t row = int64_t{tile.slot_row} * s.heads * s.value_dim;
@@ -232,32 +231,20 @@ int64_t BlocksOf(const GatedStepArgs& args) {
   return int64_t{args.rows} * args.shape.heads * TilesOf(args.shape);
 }
 
-bool FusesGate(const GatedStepArgs& args) {
-  if (args.log_gate == nullptr || BlocksOf(args) > kMostGateBlocks) return false;
-  const LogGateArgs& gate = *args.log_gate;
-  return IsAligned16(gate.x) && gate.x_stride % kPack == 0 &&
-         SharedBytes(args, true) <= kMostSharedBytes;
-}
-
-bool FusesNorm(const GatedStepArgs& args) {
-  if (args.norm == nullptr || BlocksOf(args) > kMostNormBlocks) return false;
-  const NormArgs& norm = *args.norm;
-  return norm.dim == args.shape.value_dim && TilesOf(args.shape) <= LargestCluster() &&
-         !norm.center && norm.bias == nullptr && !norm.gate_first;
-}
-
 }  // namespace
 
-StepFusion FusionOf(const GatedStepArgs& args) {
-  if (args.shape.heads != args.shape.kv_heads) return {};
-  return {FusesGate(args), FusesNorm(args)};
+StepFusion PlainFusionOf(const GatedStepArgs& args, bool portable) {
+  const int64_t blocks = BlocksOf(args);
+  return {.log_gate = HasGateToMake(args) && blocks <= kMostGateBlocks &&
+                      SharedBytes(args, true) <= kMostSharedBytes,
+          .norm = HasNormOfHeads(args) && blocks <= kMostNormBlocks &&
+                  TilesOf(args.shape) <= (portable ? 1 : LargestCluster())};
 }
 
 void FusedStepCuda(const GatedStepArgs& args, const StepFusion& fusion, cudaStream_t stream) {
   FusedStep fused = {};
   fused.step = args;
-  fused.has_gate = fusion.log_gate;
-  fused.has_norm = fusion.norm;
+  fused.fusion = fusion;
   if (fusion.log_gate) {
     CheckLogGate(*args.log_gate);
     fused.log_gate = *args.log_gate;

@@ -8,8 +8,9 @@
 
 namespace sluice {
 
-// Of a plain state.
-StepFusion FusionOf(const GatedStepArgs& args);
+// Of a plain state: where there are so few blocks that a launch would take longer. `portable`: with
+// no clusters.
+StepFusion PlainFusionOf(const GatedStepArgs& args, bool portable);
 
 // At least one of them.
 void FusedStepCuda(const GatedStepArgs& args, const StepFusion& fusion, cudaStream_t stream);

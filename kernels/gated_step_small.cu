@@ -77,6 +77,7 @@ __device__ void LoadRowFactors(const GatedStepArgs& args, const SmallHeads<kHead
 template <typename T, int kHeads>
 __device__ void LoadColumnFactors(const GatedStepArgs& args, const SmallHeads<kHeads>& heads,
                                   SmallFactors<kHeads>& factors) {
+  static_assert(kHeads * kTileV <= kTileThreads);
   const GatedShape& s = args.shape;
   const int32_t h = static_cast<int32_t>(threadIdx.x) / kTileV;
   const int32_t v = static_cast<int32_t>(threadIdx.x) % kTileV;
@@ -173,7 +174,7 @@ void Launch(const GatedStepArgs& args, cudaStream_t stream) {
 
 bool SharesBlocks(const GatedStepArgs& args) {
   const GatedShape& s = args.shape;
-  return s.state.IsPlain() && s.heads == s.kv_heads && s.key_dim <= kMostRows<2> &&
+  return s.heads == s.kv_heads && s.key_dim <= kMostRows<2> &&
          int64_t{args.rows} * s.kv_heads * TilesOf(s) >= kLeastTiles * MultiprocessorCount();
 }
 

@@ -1,4 +1,4 @@
-// GatedStepCuda for many heads of few rows.
+// GatedStepCuda for many heads of small K.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -7,8 +7,8 @@
 
 namespace sluice {
 
-// Whether several heads come to a block: plain states of up to 128 rows, one query head each, and
-// enough of them to fill the GPU nevertheless.
+// Of plain states: whether several heads come to a block, since K is at most 128, each has one
+// query head, and there are enough to fill the GPU nevertheless.
 bool SharesBlocks(const GatedStepArgs& args);
 
 // Where they do. The bits are those of a head a block.

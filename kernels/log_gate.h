@@ -17,12 +17,12 @@
 
 namespace sluice {
 
-constexpr int32_t kMaxGateRank = 64;
+constexpr int32_t kMaxGateRank = 64;  // of x: more than fla's models have
 
 struct LogGateArgs {
   DType dtype;  // of x: float32, or bfloat16 on CUDA
   int32_t rows;
-  int32_t rank;         // 16 in fla: 8..64, multiple of 8
+  int32_t rank;         // 16 in fla: 8..kMaxGateRank, multiple of 8
   int32_t dim;          // gate channels (kv heads * K), multiple of 8
   float normalizer;     // > 0; 16 in fla
   float clamp_min;      // <= 0; -infinity for none

@@ -93,6 +93,9 @@ __device__ inline uint4 PackNumbers(const Unpacked<kType>& x, float inverse) {
   return make_uint4(words[0], words[1], words[2], words[3]);
 }
 
+// Of magnitudes the larger one has the larger bits, and what is no number the largest.
+__device__ inline uint32_t MagnitudeBits(float x) { return __float_as_uint(fabsf(x)); }
+
 // The scale of an int8 row of this largest magnitude, and one over it: 0 for rows of zeros.
 __device__ inline float ScaleOfRow(float largest) {
   const float scale = largest / kMaxInt8;

@@ -221,7 +221,8 @@ void TimeGatedStepWithParts(KernelTimer& timer, const Mixer& m, int32_t rows) {
   const Ring norm_gate = rotation.Numbers(rows * width, s.dtype);
   args.log_gate = &gate;
   args.norm = &norm;
-  norm.gate = norm_gate[0];  // counts as bytes
+  norm.gate = norm_gate[0];  // counts as bytes, and so does the weight
+  norm.weight = norm_weight.at<float>(0);
   timer.Time({"gated_step with gate and norm", Format("B=%lld", rows) + " " + m.name,
               GatedStepBytes(args)},
              [&](int64_t call) {

@@ -181,9 +181,9 @@ TEST_P(StepRunnerTest, RowsThatFillUpABatchMoveNoState) {
   EXPECT_EQ(run.StateOf(10), idle);
 }
 
-// Which is what the engine does with a sequence that has met a stop string: no plan has it any
-// more.
-TEST_P(StepRunnerTest, AStateThatIsLeftIsThatOfARunWithoutOverlap) {
+// As of a sequence that has met a stop string: it has run no step too many (EngineTest), and those
+// of others begin before anybody waits for them.
+TEST_P(StepRunnerTest, LaterStepsLeaveTheStateOfASequenceThatHasEnded) {
   for (const StateFormat& format : {StateFormat{}, StateFormat{StateType::kInt8, 4}}) {
     RecordingDevice behind(OpenTestDevice(GetParam()));
     PlainDevice plain(OpenTestDevice(GetParam()));

@@ -55,7 +55,10 @@ TEST(GatedReplayPlan, HasRoomForEveryShapeOnEveryGpu) {
           for (int32_t value_dim = 16; value_dim <= kMaxGatedValueDim; value_dim += 16) {
             for (const int32_t heads : {1, 5}) {
               const GatedShape s = ShapeOf(heads, 1, key_dim, value_dim, {type, ring}, true);
-              ExpectIsSound(s, room, PlanReplay(s, 1, room));
+              // Heads of four blocks, of two, and of one.
+              for (const int32_t rows : {1, room.multiprocessors * 3 / 4, 1000}) {
+                ExpectIsSound(s, room, PlanReplay(s, rows, room));
+              }
               ASSERT_FALSE(HasFailure()) << "K=" << key_dim << " V=" << value_dim << " ring "
                                          << ring << " type " << static_cast<int>(type);
             }
@@ -82,11 +85,19 @@ TEST(GatedReplayPlan, ReadsARingWhereItIsIfItDoesNotFit) {
   EXPECT_TRUE(large.copies_ring);
   EXPECT_GT(large.blocks, 1);
   EXPECT_FALSE(small.copies_ring);
-  EXPECT_EQ(small.blocks, 1);
+  EXPECT_EQ(small.blocks, large.blocks);
   // What decides about bits is the same.
   EXPECT_EQ(small.slices, large.slices);
   EXPECT_EQ(small.lanes, large.lanes);
   EXPECT_EQ(small.groups, large.groups);
+}
+
+TEST(GatedReplayPlan, TakesFewerBlocksIfOnlySoTheRingHasRoom) {
+  const GatedShape s = ShapeOf(4, 4, 256, 512, {StateType::kFloat32, 18});
+  const ReplayPlan plan = PlanReplay(s, 24, kRooms[3]);
+  EXPECT_TRUE(plan.copies_ring);
+  EXPECT_EQ(plan.blocks, 1);
+  EXPECT_EQ(PlanReplay(s, 24, kHopper).blocks, 2);
 }
 
 TEST(GatedReplayPlan, SharesFewHeadsAmongBlocks) {
