@@ -130,8 +130,8 @@ struct CudaOptions {
   // What a sequence gets does not depend on the others of its batch, not even in its last bits.
   // Products are slower for it, and long segments where there are few.
   bool batch_invariant = false;
-  // Recurrences and products by the kernels that every GPU of compute capability 8.0 and up can
-  // run, also where there are others.
+  // Recurrences by the kernels that every GPU of compute capability 8.0 and up can run, also where
+  // there are others; products without those of warpgroups.
   bool portable = false;
   // Products with float8 weights will be asked for: takes the memory that some are widened into.
   bool float8_weights = false;

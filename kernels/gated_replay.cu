@@ -274,7 +274,7 @@ __device__ void ReadHead(const ReplayWork<kType>& w, float (&scores)[kHeads][kMa
       walk.FetchAhead();
       const bool passes = StoreFactors(w, operands);
       walk.AwaitBatch();
-      folds = __syncthreads_or(static_cast<int>(passes || w.held >= s.state.Held())) != 0;
+      folds = __syncthreads_or(static_cast<int>(passes | (w.held >= s.state.Held()))) != 0;
     } else {
       __syncthreads();  // The sums, scores and queries of the pass before have been read.
       walk.Fetch();
@@ -282,7 +282,8 @@ __device__ void ReadHead(const ReplayWork<kType>& w, float (&scores)[kHeads][kMa
       MakeQueries<kHeads>(w, pass);
       __syncthreads();
     }
-    if (done == 0) ArriveClusterUnwritten(w.plan().blocks);  // The ring has been read.
+    // What of the ring MoveRing changes has been read: all but its tokens, of which it adds one.
+    if (done == 0) ArriveClusterUnwritten(w.plan().blocks);
     MakeScores(w, pass, scores);
     if (done == 0) {
       WaitCluster(w.plan().blocks);

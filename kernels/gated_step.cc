@@ -21,6 +21,7 @@ void CheckNormOf(const GatedStepArgs& args) {
   SLUICE_CHECK(norm.x == args.operands.out && norm.x_stride == width);
   const GatedOperands& op = args.operands;
   SLUICE_CHECK(norm.y != op.q && norm.y != op.k && norm.y != op.v);
+  SLUICE_CHECK(norm.y != op.log_decay && norm.y != op.value_log_decay);
   SLUICE_CHECK(args.log_gate == nullptr || norm.y != args.log_gate->x);
 }
 

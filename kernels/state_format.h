@@ -4,7 +4,7 @@
 //   float16  to nearest, what is larger than 65504 to that: never infinite
 //   int8     to nearest, symmetrically: a row of a channel of K has the scale of its largest
 //            magnitude over 127; a row with a scale below the least normal number is zero
-// What is no number stays none: of int8 with all of its row, which an infinity makes none too.
+// What is no number stays none: of int8 with all of its row.
 // Reading it is exact, and all arithmetic is float32.
 //
 // With a ring of L tokens the matrix is written once in L tokens (replay). The step adds a token to

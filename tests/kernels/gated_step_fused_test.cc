@@ -289,7 +289,9 @@ TEST_P(GatedStepFusedTest, GivesThemWhateverActivatesTheGate) {
                                Activation::kGelu, Activation::kTanh, Activation::kElu1}) {
     for (const DType dtype : ActivationTypes()) {
       SCOPED_TRACE(static_cast<int>(act));
-      ExpectSameBits({3, 2, 2, 32, 320, 16, Normed::kGated}, dtype, act, -1);
+      for (const StateFormat& state : {StateFormat{}, StateFormat{StateType::kFloat16, 4}}) {
+        ExpectSameBits({3, 2, 2, 32, 320, 16, Normed::kGated, {}, state}, dtype, act, -1);
+      }
     }
   }
 }

@@ -205,8 +205,9 @@ TEST_P(GatedStepTest, ManyHeadsOfSmallKAreAsTheyWereAlone) {
     int32_t rows, heads, key_dim, value_dim;
   };
   uint64_t seed = 845;
-  for (const Size& size : {Size{160, 5, 48, 80}, Size{20, 64, 64, 64}, Size{200, 7, 80, 48},
-                           Size{130, 3, 128, 208}, Size{340, 4, 16, 16}, Size{400, 1, 32, 64}}) {
+  for (const Size& size : {Size{110, 4, 48, 16}, Size{50, 4, 112, 80}, Size{150, 3, 64, 48},
+                           Size{10, 40, 128, 16}, Size{400, 1, 32, 16}}) {
+    if (!is_cuda() && size.key_dim > 48) continue;
     for (const GatedKind& kind : AllGatedKinds()) {
       if (size.heads % kind.shared_keys != 0) continue;
       for (const DType dtype : ActivationTypes()) {
