@@ -1,10 +1,10 @@
 // A step over states of any format. A block owns a state head of a row and walks along its matrix:
 // a thread has the same 16 bytes of every few rows, which it copies to a place in shared memory of
 // its own some batches ahead, so that it waits for no other thread. It asks for the first ones, for
-// the operands and for the ring before anything else, and makes the head's factors and the scores
-// of the ring while they are on their way. In the token that ends a ring the rows are folded as
-// they come and stored: nothing is read twice. Where there are few heads a cluster of blocks shares
-// one, each some rows of the matrix.
+// the operands and, if it has room, for the ring before anything else, and makes the head's factors
+// and the scores of the ring while they are on their way. In the token that ends a ring the rows
+// are folded as they come and stored: nothing is read twice. Where there are few heads a cluster of
+// blocks shares one, each some rows of the matrix.
 //
 // Bytes of a head, K x V of b bytes, n of L tokens in the ring: K V b read, n (K + V) 4 of the
 // ring, K 4 of its sums read and written, (K + V) 4 of the token; in one step of L K V b written
@@ -298,7 +298,7 @@ __device__ void ReadHead(const ReplayWork<kType>& w, float (&scores)[kHeads][kMa
       WalkRows<false, kHeads>(walk);
     }
     if constexpr (kHeads == 1) {
-      if (w.params.fusion.norm) {
+      if (w.fusion.norm) {
         NormOutputs(w, scores);
         return;
       }
@@ -307,8 +307,9 @@ __device__ void ReadHead(const ReplayWork<kType>& w, float (&scores)[kHeads][kMa
   }
 }
 
-// Grid: (blocks of a cluster, state heads, rows).
-template <StateType kType, int kHeads, bool kWhole>
+// Grid: (blocks of a cluster, state heads, rows). `kParts`: whether it does any part of the step
+// beside the recurrence.
+template <StateType kType, int kHeads, bool kWhole, bool kParts>
 __global__ __launch_bounds__(kReplayThreads, kReplayBlocks) void ReplayKernel(
     const __grid_constant__ ReplayParams p) {
   EnterStream();
@@ -320,27 +321,27 @@ __global__ __launch_bounds__(kReplayThreads, kReplayBlocks) void ReplayKernel(
   const auto kv_head = static_cast<int32_t>(blockIdx.y);
   const auto row = static_cast<int32_t>(blockIdx.z);
   const int32_t slot = p.args.slots[row];
-  const bool fills_up = slot == p.args.sink;
+  const bool fills_up = slot == p.args.sink;  // all blocks of a cluster or none
+  if (fills_up && !(kParts && p.fusion.norm)) {
+    ZeroOutputs(p.args, row, kv_head, rank * kReplayThreads + thread, plan.blocks * kReplayThreads);
+    return;
+  }
   const GatedOperands& op = p.args.operands;
   const HeadState state =
       ViewHead(p.args.shape, p.parts, op.states + slot * op.slot_stride, kv_head);
   const bool has_ring = p.args.shape.state.ring > 0;
   const ReplayWork<kType> w = {.params = p,
                                .memory = reinterpret_cast<float*>(dynamic),
+                               .fusion = kParts ? p.fusion : StepFusion{},
                                .state = state,
                                .row = row,
                                .kv_head = kv_head,
                                .rank = rank,
-                               .held = has_ring && !fills_up ? HeldIn(state.count) : 0,
+                               .held = has_ring ? HeldIn(state.count) : 0,
                                .lane = thread % plan.lanes,
                                .group = thread / plan.lanes};
-  if (fills_up) {  // All blocks of the cluster or none.
-    if (p.fusion.norm) {
-      StoreNormedZeros(w);
-    } else {
-      ZeroOutputs(p.args, row, kv_head, rank * kReplayThreads + thread,
-                  plan.blocks * kReplayThreads);
-    }
+  if (kParts && fills_up) {
+    StoreNormedZeros(w);
     return;
   }
   ReadHead<kWhole, kHeads>(w, scores);
@@ -350,10 +351,15 @@ __global__ __launch_bounds__(kReplayThreads, kReplayBlocks) void ReplayKernel(
   }
 }
 
+template <StateType kType, bool kParts>
+auto KernelOf(const ReplayPlan& plan) {
+  if (plan.heads > 1) return ReplayKernel<kType, ReplayGroupHeads(kType), false, false>;
+  return plan.whole ? ReplayKernel<kType, 1, true, kParts> : ReplayKernel<kType, 1, false, kParts>;
+}
+
 template <StateType kType>
 void Launch(const GatedStepArgs& args, const StepFusion& fusion, const ReplayRoom& room,
             cudaStream_t stream) {
-  constexpr int kHeads = ReplayGroupHeads(kType);
   const GatedShape& s = args.shape;
   const ReplayPlan plan = PlanReplay(s, args.rows, room);
   ReplayParams params = {args, s.Parts(), plan, fusion, {}, {}};
@@ -361,13 +367,9 @@ void Launch(const GatedStepArgs& args, const StepFusion& fusion, const ReplayRoo
   if (fusion.norm) params.norm = *args.norm;
   const LaunchShape shape = {dim3(plan.blocks, s.kv_heads, args.rows), kReplayThreads,
                              plan.at.end * sizeof(float), static_cast<uint32_t>(plan.blocks)};
-  if (plan.heads > 1) {
-    LaunchKernel(shape, stream, ReplayKernel<kType, kHeads, false>, params);
-  } else if (plan.whole) {
-    LaunchKernel(shape, stream, ReplayKernel<kType, 1, true>, params);
-  } else {
-    LaunchKernel(shape, stream, ReplayKernel<kType, 1, false>, params);
-  }
+  const bool has_parts = fusion.log_gate || fusion.norm;
+  LaunchKernel(shape, stream,
+               has_parts ? KernelOf<kType, true>(plan) : KernelOf<kType, false>(plan), params);
 }
 
 }  // namespace

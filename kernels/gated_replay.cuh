@@ -16,7 +16,7 @@ struct ReplayParams {
   GatedStepArgs args;
   StateParts parts;  // of the shape
   ReplayPlan plan;
-  // The parts of the step that the launch has, whose pointers in `args` are the host's.
+  // The parts of the step that the launch does, whose pointers in `args` are the host's.
   StepFusion fusion;
   LogGateArgs log_gate;
   NormArgs norm;
@@ -26,7 +26,8 @@ struct ReplayParams {
 template <StateType kType>
 struct ReplayWork {
   const ReplayParams& params;
-  float* memory;  // shared
+  float* memory;      // shared
+  StepFusion fusion;  // that of params; a constant in kernels that do no part
   HeadState state;
   int32_t row;  // of the batch
   int32_t kv_head;

@@ -117,7 +117,7 @@ __device__ HeadOperands<kHeads> LoadOperands(const ReplayWork<kType>& w, const H
   VisitOwn<Operands::kChannels>(s.key_dim, [&](int i, int32_t c) {
     auto& channel = x.channels[i];
     if (w.has_ring()) channel.before = w.state.log_decay[c];
-    if (w.params.fusion.log_gate) {
+    if (w.fusion.log_gate) {
       channel.log_decay = w.params.log_gate.bias[w.kv_head * s.key_dim + c];
     } else if (gate.first != nullptr) {
       channel.log_decay = gate.first[c * gate.channel_stride];
@@ -175,7 +175,7 @@ __device__ bool StoreFactors(const ReplayWork<kType>& w, const HeadOperands<kHea
   VisitOwn<Operands::kChannels>(w.shape().key_dim, [&](int i, int32_t c) {
     const auto& channel = x.channels[i];
     float log_decay = channel.log_decay;
-    if (w.params.fusion.log_gate) log_decay = MakeLogDecay(w, c, log_decay);
+    if (w.fusion.log_gate) log_decay = MakeLogDecay(w, c, log_decay);
     const float now = channel.before + log_decay;
     const float decay = expf(now);
     const float read = w.exclusive() ? expf(channel.before) : decay;

@@ -60,18 +60,24 @@ void TimeOtherMixers(KernelTimer& timer) {
 
 // What a step takes with other gates than a model's own.
 void TimeKinds(KernelTimer& timer, const Mixer& mixer) {
-  Mixer none = mixer, constant = mixer, scalar = mixer, both = mixer, exclusive = mixer;
-  none.shape.gate = GateKind::kNone;
-  constant.shape.gate = GateKind::kConstant;
-  scalar.shape.gate = GateKind::kScalar;
-  both.shape.value_gate = true;
-  exclusive.shape.read = ReadKind::kExclusive;
-  none.name += " no gate";
-  constant.name += " constant gate";
-  scalar.name += " scalar gate";
-  both.name += " two gates";
-  exclusive.name += " read exclusively";
-  for (const Mixer& m : {none, constant, scalar, both, exclusive}) TimeGatedStep(timer, m, 128);
+  struct Kind {
+    const char* name;
+    GateKind gate;
+    bool value_gate = false;
+    ReadKind read = ReadKind::kInclusive;
+  };
+  for (const Kind& kind : {Kind{" no gate", GateKind::kNone},
+                           {" constant gate", GateKind::kConstant},
+                           {" scalar gate", GateKind::kScalar},
+                           {" two gates", GateKind::kVector, true},
+                           {" read exclusively", GateKind::kVector, false, ReadKind::kExclusive}}) {
+    Mixer m = mixer;
+    m.name += kind.name;
+    m.shape.gate = kind.gate;
+    m.shape.value_gate = kind.value_gate;
+    m.shape.read = kind.read;
+    TimeGatedStep(timer, m, 128);
+  }
 }
 
 // What a step takes where states are rounded.
