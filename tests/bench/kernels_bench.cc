@@ -85,7 +85,7 @@ void TimeFormats(KernelTimer& timer, const Mixer& mixer) {
   const bool is_cpu = timer.device().kind() == DeviceKind::kCpu;
   for (const StateType type : {StateType::kFloat16, StateType::kInt8}) {
     for (const int32_t ring : {0, 16}) {
-      for (const int32_t rows : {64, 128, 256}) {
+      for (const int32_t rows : {8, 16, 32, 64, 128, 256}) {
         if (is_cpu && rows > 64) continue;
         TimeGatedReplay(timer, mixer, {type, ring}, rows);
       }
