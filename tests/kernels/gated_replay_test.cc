@@ -36,10 +36,15 @@ Tolerance LossOf(StateType type) {
   return type == StateType::kFloat16 ? Tolerance{2e-3, 1e-2} : Tolerance{8e-2, 4e-1};
 }
 
+std::vector<StateFormat> FormatsOf(StateType type) {
+  std::vector<StateFormat> formats;
+  for (const int32_t ring : kRings) formats.push_back({type, ring});
+  return formats;
+}
 std::vector<StateFormat> AllFormats() {
   std::vector<StateFormat> formats;
   for (const StateType type : kTypes) {
-    for (const int32_t ring : kRings) formats.push_back({type, ring});
+    for (const StateFormat& format : FormatsOf(type)) formats.push_back(format);
   }
   return formats;
 }
@@ -65,20 +70,10 @@ class GatedReplayTest : public DeviceTest {
     EXPECT_TRUE(SameState(alone.states, Part(all.states, tokens.slot * floats, floats))) << run;
   }
 
-  // Through every place of the ring, behind a state that was folded and one that was not.
-  void AgreeAtEveryPlace(const StateFormat& format, const GatedKind& kind, Gates gates,
-                         uint64_t seed) {
-    SCOPED_TRACE(testing::Message() << FormatName(format) << " " << kind.name);
-    const int32_t tokens = format.ring + std::min(format.ring, 4) + 3;
-    const int32_t heads = kind.shared_keys == 1 ? 8 : 4;
-    GatedProblem p =
-        MakeGatedProblem(WithState(ScaledShape(DType::kFloat32, heads, 4, 16, 48), format),
-                         Runs(2, tokens), gates, seed, kind);
-    p.wide = true;
-    const GatedOutcome got = Replay(p);
-    ExpectAgreesWithReplay(p, got, ToleranceOf(p.shape));
-    ExpectIsNearRecurrence(p, got, LossOf(format.type));
-  }
+  // The longest ones, a type of state each, so that a race detector can take them in turns.
+  void AgreeAtEveryPlace(StateType type, uint64_t seed);
+  void FoldLongRings(StateType type, uint64_t seed);
+  void ShareHeads(StateType type);
 };
 INSTANTIATE_TEST_SUITE_P(Devices, GatedReplayTest, testing::ValuesIn(DevicesUnderTest()),
                          DeviceName);
@@ -105,26 +100,34 @@ TEST(ReplayRef, RoundsByHand) {
   EXPECT_EQ(row, (std::vector<double>{127, 63, -1, 0}));
 }
 
-TEST_P(GatedReplayTest, AgreesWithTheOracleAtEveryPlaceOfTheRing) {
-  uint64_t seed = 1100;
-  for (const StateFormat& format : AllFormats()) {
+void GatedReplayTest::AgreeAtEveryPlace(StateType type, uint64_t seed) {
+  for (const StateFormat& format : FormatsOf(type)) {
     if (format.IsPlain()) continue;
     for (const GatedKind& kind : AllGatedKinds()) {
-      AgreeAtEveryPlace(format, kind, Gates::kTypical, ++seed);
+      for (const Gates gates : {Gates::kTypical, Gates::kMixed}) {
+        SCOPED_TRACE(testing::Message() << FormatName(format) << " " << kind.name << ", gates "
+                                        << static_cast<int>(gates));
+        const int32_t tokens = 2 * std::min(format.ring, 16) + 3;
+        const int32_t heads = kind.shared_keys == 1 ? 8 : 4;
+        GatedProblem p =
+            MakeGatedProblem(WithState(ScaledShape(DType::kFloat32, heads, 4, 16, 48), format),
+                             Runs(2, tokens), gates, ++seed, kind);
+        p.wide = true;
+        const GatedOutcome got = Replay(p);
+        ExpectAgreesWithReplay(p, got, ToleranceOf(p.shape));
+        ExpectIsNearRecurrence(p, got, LossOf(format.type));
+      }
     }
   }
 }
-
-TEST_P(GatedReplayTest, AgreesAtEveryPlaceWhateverTheGates) {
-  uint64_t seed = 1150;
-  for (const StateFormat& format : AllFormats()) {
-    if (format.IsPlain()) continue;
-    for (const GatedKind& kind : AllGatedKinds()) {
-      const bool has_gates = kind.gate == GateKind::kVector || kind.gate == GateKind::kScalar;
-      if (!has_gates && !kind.value_gate) continue;
-      AgreeAtEveryPlace(format, kind, Gates::kMixed, ++seed);
-    }
-  }
+TEST_P(GatedReplayTest, AgreesAtEveryPlaceOfARingOfFloat32) {
+  AgreeAtEveryPlace(StateType::kFloat32, 1100);
+}
+TEST_P(GatedReplayTest, AgreesAtEveryPlaceOfARingOfFloat16) {
+  AgreeAtEveryPlace(StateType::kFloat16, 2100);
+}
+TEST_P(GatedReplayTest, AgreesAtEveryPlaceOfARingOfInt8) {
+  AgreeAtEveryPlace(StateType::kInt8, 3100);
 }
 
 TEST_P(GatedReplayTest, FoldsBeforeADecayCannotBeGrownBack) {
@@ -180,7 +183,7 @@ TEST_P(GatedReplayTest, AgreesWithTheOracleAtEverySize) {
 // Rings that do not fit beside the rest of a head into what every GPU has, and those that do; rows
 // that come to threads in an odd number of batches. With or without the room, the bits are the
 // same.
-TEST_P(GatedReplayTest, FoldsLongRingsOfLargeHeads) {
+void GatedReplayTest::FoldLongRings(StateType type, uint64_t seed) {
   std::unique_ptr<Device> portable;
   if (is_cuda()) {
     std::string error;
@@ -188,30 +191,32 @@ TEST_P(GatedReplayTest, FoldsLongRingsOfLargeHeads) {
     ASSERT_NE(portable, nullptr) << error;
   }
   const GatedKind two_gates = {.name = "two gates", .value_gate = true};
-  uint64_t seed = 1350;
   for (const Sizes& size : {Sizes{2, 2, 256, 512}, Sizes{5, 1, 512, 528}, Sizes{2, 2, 48, 208}}) {
-    for (const StateType type : kTypes) {
-      for (const int32_t ring : {16, 32}) {
-        // The largest heads have one ring, for time.
-        if (ring == 32 && (!is_cuda() || size.key_dim == 512)) continue;
-        if (!is_cuda() && size.key_dim != 48) continue;
-        SCOPED_TRACE(testing::Message()
-                     << FormatName({type, ring}) << " H=" << size.heads << "/" << size.kv_heads
-                     << " K=" << size.key_dim << " V=" << size.value_dim);
-        const GatedShape shape =
-            ScaledShape(DType::kFloat32, size.heads, size.kv_heads, size.key_dim, size.value_dim);
-        const GatedProblem p = MakeGatedProblem(WithState(shape, {type, ring}), Runs(1, ring + 2),
-                                                Gates::kMixed, ++seed, two_gates);
-        const GatedOutcome got = Replay(p);
-        ExpectAgreesWithReplay(p, got, ToleranceOf(p.shape));
-        if (!is_cuda()) continue;
-        const GatedOutcome same = RunReplay(*portable, p, 0, ring + 2, p.states);
-        EXPECT_TRUE(SameBits(same.out, got.out));
-        EXPECT_TRUE(SameState(same.states, got.states));
-      }
+    for (const int32_t ring : {16, 32}) {
+      if (!is_cuda() && (ring == 32 || size.key_dim != 48)) continue;
+      SCOPED_TRACE(testing::Message()
+                   << FormatName({type, ring}) << " H=" << size.heads << "/" << size.kv_heads
+                   << " K=" << size.key_dim << " V=" << size.value_dim);
+      const GatedShape shape =
+          ScaledShape(DType::kFloat32, size.heads, size.kv_heads, size.key_dim, size.value_dim);
+      const GatedProblem p = MakeGatedProblem(WithState(shape, {type, ring}), Runs(1, ring + 2),
+                                              Gates::kMixed, ++seed, two_gates);
+      const GatedOutcome got = Replay(p);
+      ExpectAgreesWithReplay(p, got, ToleranceOf(p.shape));
+      if (!is_cuda()) continue;
+      const GatedOutcome same = RunReplay(*portable, p, 0, ring + 2, p.states);
+      EXPECT_TRUE(SameBits(same.out, got.out));
+      EXPECT_TRUE(SameState(same.states, got.states));
     }
   }
 }
+TEST_P(GatedReplayTest, FoldsLongRingsOfLargeHeadsInFloat32) {
+  FoldLongRings(StateType::kFloat32, 1350);
+}
+TEST_P(GatedReplayTest, FoldsLongRingsOfLargeHeadsInFloat16) {
+  FoldLongRings(StateType::kFloat16, 2350);
+}
+TEST_P(GatedReplayTest, FoldsLongRingsOfLargeHeadsInInt8) { FoldLongRings(StateType::kInt8, 3350); }
 
 TEST_P(GatedReplayTest, ARowDoesNotDependOnItsBatchNorOnItsSlot) {
   for (const StateFormat& format : AllFormats()) {
@@ -230,29 +235,33 @@ TEST_P(GatedReplayTest, ARowDoesNotDependOnItsBatchNorOnItsSlot) {
 }
 
 // As many heads as fill a GPU several times over have a block each, and few are shared by several.
-TEST_P(GatedReplayTest, ARowDoesNotDependOnHowManyShareAHead) {
+void GatedReplayTest::ShareHeads(StateType type) {
   constexpr float kSmall = 1e-6F;  // states, beside weights of 1
-  for (const StateType type : kTypes) {
-    for (const GatedKind& kind : AllGatedKinds()) {
-      if (!is_cuda() && kind.gate != GateKind::kVector) continue;
-      // On a GPU of 96 to 191 multiprocessors heads of V=512 have four blocks, two and one.
-      const bool is_wide = is_cuda() && std::string(kind.name) == "vector";
-      const std::vector<int32_t> counts =
-          is_wide ? std::vector<int32_t>{9, 24, 80} : std::vector<int32_t>{9, 10};
-      for (const int32_t rows : counts) {
-        SCOPED_TRACE(testing::Message()
-                     << static_cast<int>(type) << " " << kind.name << " " << rows << " rows");
-        const int32_t value_dim = is_wide ? 512 : 64;
-        const GatedShape shape = ScaledShape(DType::kFloat32, 4, 4, 256, value_dim);
-        GatedProblem p = MakeGatedProblem(WithState(shape, {type, 3}), Runs(rows, 4),
-                                          Gates::kTypical, 1450, kind);
-        p.states.assign(p.states.size(), 0);
-        for (float& v : p.v) v *= kSmall;
-        const GatedOutcome all = Replay(p);
-        for (const size_t run : {0, rows - 1}) ExpectIsItsOwn(p, all, run);
-      }
+  for (const GatedKind& kind : AllGatedKinds()) {
+    if (!is_cuda() && kind.gate != GateKind::kVector) continue;
+    // On a GPU of 96 to 191 multiprocessors heads of V=512 have four blocks, two and one.
+    for (const int32_t rows : is_cuda() ? std::vector<int32_t>{9, 24, 80} : std::vector{9, 10}) {
+      SCOPED_TRACE(testing::Message()
+                   << static_cast<int>(type) << " " << kind.name << " " << rows << " rows");
+      const int32_t value_dim = is_cuda() && std::string(kind.name) == "vector" ? 512 : 64;
+      const GatedShape shape = ScaledShape(DType::kFloat32, 4, 4, 256, value_dim);
+      GatedProblem p =
+          MakeGatedProblem(WithState(shape, {type, 3}), Runs(rows, 4), Gates::kTypical, 1450, kind);
+      p.states.assign(p.states.size(), 0);
+      for (float& v : p.v) v *= kSmall;
+      const GatedOutcome all = Replay(p);
+      for (const size_t run : {0, rows - 1}) ExpectIsItsOwn(p, all, run);
     }
   }
+}
+TEST_P(GatedReplayTest, ARowDoesNotDependOnHowManyShareAHeadOfFloat32) {
+  ShareHeads(StateType::kFloat32);
+}
+TEST_P(GatedReplayTest, ARowDoesNotDependOnHowManyShareAHeadOfFloat16) {
+  ShareHeads(StateType::kFloat16);
+}
+TEST_P(GatedReplayTest, ARowDoesNotDependOnHowManyShareAHeadOfInt8) {
+  ShareHeads(StateType::kInt8);
 }
 
 TEST(GatedReplayThreads, GiveTheSameBits) {
